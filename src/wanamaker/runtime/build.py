@@ -1,0 +1,81 @@
+"""Every instantiate call of the house: from a checked configuration to live objects."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf
+
+from wanamaker.callbacks.preemption import Preemption
+from wanamaker.runtime.checkpoint import AtomicCheckpointIO, EmbedRecipe, portable_recipe
+
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=30)
+"""How long a rank waits for the others in one collective: rank zero may be evaluating or rendering meanwhile."""
+
+
+@dataclass
+class Parts:
+    """The live objects of one run."""
+
+    data: LightningDataModule
+    model: LightningModule
+    trainer: Trainer
+    loggers: list[Logger]
+
+
+def _listed(node: DictConfig | None) -> list[Any]:
+    """Instantiate the entries of a keyed group; a null entry is switched off."""
+    if node is None:
+        return []
+    return [instantiate(entry, _convert_="all") for entry in node.values() if entry is not None]
+
+
+def build_data(config: DictConfig) -> LightningDataModule:
+    """The data module alone, to check its files before anything else is built."""
+    return instantiate(config.data, _convert_="all")
+
+
+def build(config: DictConfig, world_size: int = 1) -> Parts:
+    """Instantiate data, model, loggers, callbacks and trainer.
+
+    Args:
+        config: A checked configuration.
+        world_size: Number of ranks of the run.
+    """
+    data = build_data(config)
+    model = instantiate(config.model, _convert_="all")
+    trainer_config = OmegaConf.to_container(config.trainer, resolve=True)
+    debugging = bool(trainer_config.get("fast_dev_run"))
+    loggers = [] if debugging else _listed(config.logger)
+    recipe = portable_recipe(config)
+    callbacks: list[Callback] = [*_listed(config.callbacks), EmbedRecipe(recipe), Preemption()]
+    if world_size > 1 and trainer_config.get("strategy") in (None, "auto", "ddp"):
+        # Our losses use every parameter on every rank: no search for unused ones.
+        trainer_config["strategy"] = None
+    if not _has_checkpointing(callbacks):
+        trainer_config.setdefault("enable_checkpointing", False)
+    if not any("ProgressBar" in kind.__name__ for callback in callbacks for kind in type(callback).__mro__):
+        trainer_config.setdefault("enable_progress_bar", False)
+    overridden: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False, "plugins": [AtomicCheckpointIO()]}
+    if trainer_config.get("strategy", "auto") is None:
+        trainer_config.pop("strategy")
+        overridden["strategy"] = DDPStrategy(
+            find_unused_parameters=False, gradient_as_bucket_view=True, timeout=PROCESS_GROUP_TIMEOUT
+        )
+    trainer = instantiate(trainer_config, _convert_="all", **overridden)
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    return Parts(data, model, trainer, loggers)
+
+
+def _has_checkpointing(callbacks: list[Callback]) -> bool:
+    from lightning.pytorch.callbacks import Checkpoint
+
+    return any(isinstance(callback, Checkpoint) for callback in callbacks)

@@ -1,0 +1,145 @@
+"""The command line, checked before Hydra acts on it: a misspelt option fails with the nearest one suggested.
+
+Hydra wants a `+` before a key that no file names. Here a key that the `_target_` above it accepts as an argument
+needs none: `trainer.gradient_clip_val=1` works although the recipe never mentions it.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from wanamaker.errors import UserError
+
+Arguments = Callable[[str], frozenset[str] | None]
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"`, or the choices when few, or nothing."""
+    choices = sorted(set(choices))
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Choose from: {', '.join(choices)}." if 0 < len(choices) <= 30 else ""
+
+
+def check(
+    config_name: str, arguments: list[str], multirun: bool, arguments_of: Arguments
+) -> tuple[list[str], DictConfig]:
+    """Compose once, quietly, and return the arguments as Hydra wants them together with the composed config.
+
+    Args:
+        config_name: `train` or `evaluate`.
+        arguments: What the user typed, flags removed.
+        multirun: Whether values may be sweeps.
+        arguments_of: From a dotted `_target_` to the argument names it accepts, or None when it accepts any.
+
+    Raises:
+        UserError: for anything the user can mend, naming the option and the nearest right one.
+    """
+    overrides = [_parse(argument) for argument in arguments]
+    for override in overrides:
+        if override.is_sweep_override() and not multirun:
+            raise UserError(
+                f"'{override.input_line}' names several values: add -m to run one trial per value, "
+                "or write a list as key=[a,b]."
+            )
+    singles = [_first_of_sweep(override) for override in overrides]
+    groups = [line for line, override in zip(singles, overrides, strict=True) if _is_group(override)]
+    base = _compose(config_name, groups)
+    checked = list(arguments)
+    for index, override in enumerate(overrides):
+        plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+        if plain and not _is_group(override) and _is_new(base, override.key_or_group, arguments_of):
+            checked[index], singles[index] = "++" + checked[index], "++" + singles[index]
+    return checked, _compose(config_name, singles)
+
+
+def _parse(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise UserError(
+            f"Cannot read the option '{argument}': options are key=value without spaces around '='; "
+            f"quote values that hold commas, brackets or spaces. ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _first_of_sweep(override: Override) -> str:
+    """One value out of a sweep, so that a multirun's keys can be checked before the first trial."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    prefix = "++" if override.is_force_add() else "+" if override.is_add() else ""
+    bounds = override.value()
+    if override.is_interval_sweep():  # a continuum: its lower end stands for it
+        value = getattr(bounds, "start", None)
+    else:
+        value = next(override.sweep_string_iterator())
+    return f"{prefix}{override.get_key_element().lstrip('+')}={value}"
+
+
+def _is_group(override: Override) -> bool:
+    """Whether an override chooses a file; where files are looked for is part of that choice."""
+    key = override.key_or_group
+    loader = GlobalHydra.instance().config_loader()
+    return (
+        key == "hydra.searchpath"
+        or "/" in key
+        or override.package is not None
+        or bool(loader.get_group_options(key))
+    )
+
+
+def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
+    """Whether a key must be added rather than changed; an unknown key is refused."""
+    node: Any = config
+    walked: list[str] = []
+    for part in key.split("."):
+        if not isinstance(node, DictConfig):
+            return False  # an index into a list, or the inside of a value: Hydra knows best
+        if part in node:
+            node = node._get_node(part)
+            walked.append(part)
+            continue
+        target = node.get("_target_")
+        known = {str(name) for name in node if not str(name).startswith("_")}
+        if not walked:
+            known |= set(GlobalHydra.instance().config_loader().list_groups(""))
+        accepted = arguments_of(str(target)) if target else frozenset()
+        if not target and walked and not known and node._get_flag("struct") is not True:
+            return True
+        if accepted is None or part in accepted:
+            return True
+        place = f"'{'.'.join(walked)}'" if walked else "the top level"
+        place += f" ({target})" if target else ""
+        raise UserError(f"'{key}' is no option: {place} has no '{part}'.{nearest(part, known | accepted)}")
+    return False
+
+
+def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+    try:
+        return compose(config_name, overrides=overrides, return_hydra_config=True)
+    except MissingConfigException as error:
+        raise _missing_file(error) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        first = str(error).strip().splitlines()[0]
+        detail = str(error.__cause__ or "").strip().splitlines()[:1]
+        raise UserError(" ".join([first, *detail])) from error
+
+
+def _missing_file(error: MissingConfigException) -> UserError:
+    """`experiment=nam_gio` and the like: the group and the nearest file of it."""
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return UserError(str(error).strip().splitlines()[0])
+    options = GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG)
+    menu = " `python train.py` alone lists them." if group == "experiment" else ""
+    return UserError(f"There is no {group} '{name}'.{nearest(name, options)}{menu}")

@@ -1,0 +1,122 @@
+"""Every mistake gets one message that names the value, the place and the remedy, and exit status 2."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TOY, clean_environment
+from wanamaker.runtime.launch import main
+
+MISTAKES = {
+    "misspelt option": ("trainer.max_epocs=3", "'trainer.max_epocs' is no option", "Did you mean 'max_epochs'?"),
+    "misspelt section": ("traner.max_epochs=3", "the top level has no 'traner'", "Did you mean 'trainer'?"),
+    "misspelt key": ("sed=3", "'sed' is no option", "Did you mean 'seed'?"),
+    "misspelt argument of a model": ("model.net.in_feature=3", "(torch.nn.Linear)", "Did you mean 'in_features'?"),
+    "unknown choice": ("logger=tensorbord", "There is no logger 'tensorbord'.", "Did you mean 'tensorboard'?"),
+    "unknown debug mode": ("debug=fast", "There is no debug 'fast'.", "fdr"),
+    "wrong type": ("seed=abc", "seed", "'abc'"),
+    "several values without -m": ("seed=1,2", "names several values", "add -m"),
+    "not an option": ("a b", "Cannot read the option", "key=value"),
+    "unknown stage": ("stages=[fit,tset]", "no stage 'tset'", "Did you mean 'test'?"),
+    "unknown mode": ("monitor.mode=minimum", "monitor.mode='minimum'", "'min' or 'max'"),
+    "too many devices": ("trainer.devices=4096", "trainer.devices=4096", "Use trainer.devices="),
+    "half a device": ("trainer.devices=1.5", "trainer.devices=1.5", "whole number"),
+    "unknown accelerator": ("trainer.accelerator=gpuu", "trainer.accelerator=gpuu", "Did you mean 'gpu'?"),
+    "missing checkpoint": ("ckpt_path=nowhere/last.ckpt", "nowhere/last.ckpt", "There is no checkpoint"),
+    "missing data": ("data.missing=rows.csv", "data.missing", "rows.csv is not on disk"),
+    "untrusted target": ("model.net._target_=os.system", "os.system", "WANAMAKER_TRUSTED"),
+    "unimportable target": ("model.net._target_=torch.nn.Liner", "torch.nn.Liner", "cannot be imported"),
+    "another machine": ("trainer.num_nodes=2", "trainer.num_nodes=2", "torchrun"),
+}
+
+
+@pytest.fixture
+def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Call the entry point in this process; returns its status and what it wrote to stderr."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANAMAKER_LOG_DIR", str(tmp_path / "logs"))
+    monkeypatch.setenv("WANAMAKER_RUN_ID", "mistake")
+    monkeypatch.setenv("WANAMAKER_ROOT", str(ROOT))
+    monkeypatch.setenv("WANAMAKER_TRUSTED", "wanamaker_toy")
+    monkeypatch.syspath_prepend(str(TOY))
+
+    def call(entry: str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / f"{entry}.py"), *arguments])
+        status = main(entry)
+        return status, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(("option", "place", "remedy"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistake_is_named_with_its_remedy(main_with, tmp_path: Path, option: str, place: str, remedy: str) -> None:
+    status, said = main_with("train", "--config-dir", str(TOY / "configs"), "experiment=toy", option)
+    assert status == 2
+    assert place in said
+    assert remedy in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "logs").exists(), "nothing may be half-written"
+
+
+def test_batch_that_ranks_cannot_share(main_with) -> None:
+    status, said = main_with(
+        "train", "--config-dir", str(TOY / "configs"), "experiment=toy", "data.batch_size=7", "trainer.devices=2"
+    )
+    assert status == 2
+    assert "data.batch_size=7" in said
+    assert "6 or 8" in said
+
+
+def test_experiment_that_does_not_exist(main_with) -> None:
+    status, said = main_with("train", "experiment=faster_rcnn_coko")
+    assert status == 2
+    assert "There is no experiment 'faster_rcnn_coko'. Did you mean 'faster_rcnn_coco'?" in said
+
+
+def test_forgotten_and_misspelt_experiment(main_with) -> None:
+    assert "experiment=NAME" in main_with("train", "seed=1")[1]
+    assert "Did you mean 'experiment'?" in main_with("train", "experimnt=toy")[1]
+
+
+def test_output_folder_that_cannot_be_written(main_with, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    status, said = main_with(
+        "train", "--config-dir", str(TOY / "configs"), "experiment=toy", f"paths.log_dir={blocked}/logs"
+    )
+    assert status == 2
+    assert str(blocked) in said
+    assert "paths.log_dir" in said
+
+
+def test_evaluate_needs_a_checkpoint_of_ours(main_with, tmp_path: Path) -> None:
+    import torch
+
+    status, said = main_with("evaluate", "decision=none")
+    assert (status, "ckpt_path=FILE" in said) == (2, True)
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {}}, foreign)
+    status, said = main_with("evaluate", f"ckpt_path={foreign}")
+    assert status == 2
+    assert "has no recipe in it" in said
+    truncated = tmp_path / "cut.ckpt"
+    truncated.write_bytes(foreign.read_bytes()[:200])
+    status, said = main_with("evaluate", f"ckpt_path={truncated}")
+    assert status == 2
+    assert "cut.ckpt is truncated or damaged" in said
+    assert "foreign.ckpt" in said, "the readable neighbour is offered"
+
+
+def test_option_of_a_target_needs_no_plus(main_with) -> None:
+    """`trainer.gradient_clip_val` is in no file; Lightning's signature has it. `--cfg` composes and stops."""
+    from wanamaker.runtime.checks import arguments_of
+
+    accepted = arguments_of("lightning.pytorch.Trainer")
+    assert accepted is not None
+    assert "gradient_clip_val" in accepted
+
+
+def test_environment_fixture_is_clean() -> None:
+    assert not any(name.startswith("SLURM_") for name in clean_environment())
