@@ -53,7 +53,7 @@ class ToyDataModule(LightningDataModule):
         self.batch_size, self.num_rows, self.num_workers, self.seed = batch_size, num_rows, num_workers, seed
         self.missing = missing
 
-    def preflight(self) -> None:
+    def preflight(self, stages: list[str]) -> None:
         if self.missing:
             raise UserError(f"data.missing: {self.missing} is not on disk.")
 

@@ -13,15 +13,39 @@ _SMALL_TALK = (
     r".*your dataloader is not resumable.*",  # it is: see wanamaker.data.sampler
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*Starting from v1.9.0, `tensorboardX` has been removed.*",
-    r".*find_unused_parameters.*",
+    r".*all_gather is deprecated.*",
 )
+
+
+_RANK_ZERO_TALK = (
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "\N{ELECTRIC LIGHT BULB} Tip",
+    "`Trainer.",
+    "Trainer already configured",
+    "Initializing distributed",
+    "-----",
+    "distributed_backend=",
+    "LOCAL_RANK:",
+    "Running in `fast_dev_run` mode",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+    "Restoring states from",
+    "Restored all states",
+)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not record.getMessage().strip().startswith(_RANK_ZERO_TALK)
 
 
 def quieten() -> None:
     """Silence notices that tell a user nothing to act on; warnings about their run stay."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.fabric.utilities.distributed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        if _worth_saying not in logger.filters:
+            logger.addFilter(_worth_saying)
+    logging.getLogger("lightning.fabric.utilities.distributed").setLevel(logging.WARNING)
     for message in _SMALL_TALK:
         warnings.filterwarnings("ignore", message=message)

@@ -148,7 +148,7 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
             checkpoint.check_resume(resume, config)
     data = build.build_data(config)
     if hasattr(data, "preflight"):
-        data.preflight()
+        data.preflight(list(config.stages))
     return devices
 
 

@@ -105,7 +105,7 @@ def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
     for part in key.split("."):
         if not isinstance(node, DictConfig):
             return False  # an index into a list, or the inside of a value: Hydra knows best
-        if part in node:
+        if part in node.keys():  # noqa: SIM118 - `in node` is False for a key that must still be given
             node = node._get_node(part)
             walked.append(part)
             continue

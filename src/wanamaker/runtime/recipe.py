@@ -29,5 +29,7 @@ def register_recipe(arguments: list[str]) -> list[str]:
     recipe = read_recipe(file)
     other_data = any(argument.startswith("data=") for argument in arguments)
     kept = {key: recipe[key] for key in _KEPT if key in recipe and not (key == "data" and other_data)}
+    if "data" in recipe:
+        kept["trained_on"] = recipe.data  # what other data may follow: the size of the images, for one
     ConfigStore.instance().store(name="recipe", node=OmegaConf.create(kept), provider="wanamaker")
     return [f"ckpt_path='{file}'" if argument.startswith("ckpt_path=") else argument for argument in arguments]

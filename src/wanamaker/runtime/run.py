@@ -86,6 +86,9 @@ def evaluate(config: DictConfig) -> float | None:
     for stage in config.stages:
         if stage == "predict":
             predictions = predict(parts, output_dir)
+        elif not getattr(parts.data, "has_annotations", True):
+            if trainer.is_global_zero:
+                print(f"Stage {stage} is left out: these data have no annotations to score against.", flush=True)
         else:
             run_stage: Callable[..., Any] = getattr(trainer, stage)
             run_stage(parts.model, datamodule=parts.data, verbose=False)
@@ -129,7 +132,7 @@ def _load_weights(parts: Parts, path: Path) -> None:
     except (KeyError, RuntimeError) as error:
         raise UserError(
             f"The checkpoint {path} does not fit the model of its recipe with these overrides: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{' '.join(str(error).split())[:400]}"
         ) from error
 
 

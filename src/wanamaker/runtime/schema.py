@@ -55,6 +55,7 @@ class EvaluateSchema:
     monitor: Monitor = field(default_factory=Monitor)
     tags: list[str] = field(default_factory=list)
     data: Any = None
+    trained_on: Any = None  # the recipe's own data section, also when `data=` chooses another
     model: Any = None
     trainer: Any = None
     logger: Any = None
