@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def main(entry: str) -> int:
     """Run `train` or `evaluate` and return the exit status: 2 for a mistake of the user, told in one message."""
+    from hydra.errors import CompactHydraException
+
     from wanamaker.runtime.processes import RankFailed
 
     try:
         return _main(entry, sys.argv[1:])
     except UserError as error:
         return _report(error, status=2)
-    except RankFailed as error:
+    except (RankFailed, CompactHydraException) as error:
         return _report(error, status=1)
 
 
@@ -89,15 +91,11 @@ def _preflight(
     """Compose and check everything that can be checked before Hydra creates a folder; return mended arguments."""
     from hydra import initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import open_dict, read_write
 
     from wanamaker.runtime import checks, overrides
 
-    if multirun and in_rank():
-        raise UserError(
-            "-m cannot run under torchrun or srun: every rank would choose its own trials. "
-            "Start the sweep with plain python; each trial gets its own group of ranks (trainer.devices=N)."
-        )
     searchpath = [f"hydra.searchpath=[file://{Path(extra_dir).resolve()}]"] if extra_dir else []
     keys = [argument.split("=")[0].lstrip("+") for argument in arguments]
     if entry == "train" and "experiment" not in keys:
@@ -109,6 +107,12 @@ def _preflight(
     checked = checked[: len(arguments)]
     if shows_only:
         return checked
+    multirun = multirun or config.hydra.mode == RunMode.MULTIRUN  # a sweep file may say so instead of -m
+    if multirun and in_rank():
+        raise UserError(
+            "-m cannot run under torchrun or srun: every rank would choose its own trials. "
+            "Start the sweep with plain python; each trial gets its own group of ranks (trainer.devices=N)."
+        )
     key = "sweep" if multirun else "run"
     # What ${hydra:...} would be in the run itself, so that every interpolation can be checked now.
     with read_write(config.hydra.job), open_dict(config.hydra.job):

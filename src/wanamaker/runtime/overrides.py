@@ -91,10 +91,7 @@ def _is_group(override: Override) -> bool:
     key = override.key_or_group
     loader = GlobalHydra.instance().config_loader()
     return (
-        key == "hydra.searchpath"
-        or "/" in key
-        or override.package is not None
-        or bool(loader.get_group_options(key))
+        key == "hydra.searchpath" or "/" in key or override.package is not None or bool(loader.get_group_options(key))
     )
 
 

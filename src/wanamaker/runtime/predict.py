@@ -4,8 +4,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
+
 from wanamaker.predictions import read_predictions
 from wanamaker.runtime.build import Parts
+
+
+class _Collect(Callback):
+    """Keeps what `predict_step` returns. Lightning's own list would take our immutable artefacts apart."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.outputs.append(outputs)
 
 
 def predict(parts: Parts, output_dir: Path) -> Any:
@@ -18,16 +38,21 @@ def predict(parts: Parts, output_dir: Path) -> Any:
     Returns:
         The merged artefact (see `wanamaker.predictions`) on rank zero; None on the others.
     """
-    trainer = parts.trainer
-    outputs = trainer.predict(parts.model, datamodule=parts.data, return_predictions=True)
+    trainer, collect = parts.trainer, _Collect()
+    trainer.callbacks.append(collect)
+    try:
+        trainer.predict(parts.model, datamodule=parts.data, return_predictions=False)
+    finally:
+        trainer.callbacks.remove(collect)
     folder = output_dir / "predictions"
     if trainer.world_size == 1:
-        merged = type(outputs[0]).concat(outputs)
+        merged = type(collect.outputs[0]).concat(collect.outputs)
         merged.write(folder)
         return merged
     shards = output_dir / ".prediction-shards"
-    if outputs:  # a rank of a very small data set may have had no batch
-        type(outputs[0]).concat(outputs).write(shards / f"rank-{trainer.global_rank:05d}")
+    if collect.outputs:  # a rank of a very small data set may have had no batch
+        merged = type(collect.outputs[0]).concat(collect.outputs)
+        merged.write(shards / f"rank-{trainer.global_rank:05d}")
     trainer.strategy.barrier("predictions written")
     if not trainer.is_global_zero:
         return None

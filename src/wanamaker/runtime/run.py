@@ -174,6 +174,8 @@ def _finish(config: DictConfig, trainer: Trainer, metrics: dict[str, float], sta
         print(f"Results: {config.paths.output_dir}", flush=True)
     for logger in trainer.loggers:
         logger.finalize("success")
+        if hasattr(logger, "finish"):  # W&B: the run is over, not only this stage of it
+            logger.finish()
     return value
 
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from wanamaker.errors import UserError
@@ -31,8 +32,11 @@ def prepare_trial(config: DictConfig, number: int, n_jobs: int) -> Job:
             f"hydra.launcher.n_jobs={n_jobs} trials of trainer.devices={devices} need {n_jobs * devices} GPUs, "
             f"and there are {gpus}. Use hydra.launcher.n_jobs={max(1, gpus // devices)}."
         )
-    on_gpu = {"WANAMAKER_TRIAL_DEVICE": "gpu"} if gpus else {}
-    return prepare("train", config, devices, on_gpu)
+    # The trial's processes start when Hydra has already put the environment of this job back.
+    environment = {str(key): str(value) for key, value in HydraConfig.get().job.env_set.items()}
+    if gpus:
+        environment["WANAMAKER_TRIAL_DEVICE"] = "gpu"
+    return prepare("train", config, devices, environment)
 
 
 def in_slot(job: Job, slot: int, n_jobs: int) -> Job:

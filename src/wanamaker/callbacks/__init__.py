@@ -1,0 +1,1 @@
+"""Callbacks for any model family, one class per file; recipes choose them under `callbacks`."""
