@@ -159,7 +159,8 @@ class CocoDataModule(L.LightningDataModule):
         self.reports |= reports
         for name, report in reports.items():
             if report.findings:
-                level = logging.WARNING if report.of("warning") else logging.INFO
+                # Notes alone are no news: the counts of each split are logged when it is set up.
+                level = logging.WARNING if report.of("warning") else logging.DEBUG
                 log.log(level, "Check of the %s split\n%s", name, report.render())
 
     def check_files(self, names: Sequence[str] | None = None) -> None:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wanamaker.data.coco import CocoDataModule
-from wanamaker.data.simulate.shelf import PLAIN, ShelfOptions, ensure_shelf
+from wanamaker.data.simulate.shelf import PLAIN, ShelfOptions, check_cache, ensure_shelf, is_complete, shelf_folder
+from wanamaker.errors import UserError
 
 
 class ShelfDataModule(CocoDataModule):
     """Photos of product shelves with labelled products, from `wanamaker.data.simulate.shelf`.
 
+    `prepare_data` draws the photos where they are missing; a changed option draws a new folder beside the old one.
+    Class names and category ids are known before that.
+
     Args:
-        cache_dir: Where the photos are kept; a changed option draws a new folder beside the old one.
+        cache_dir: Where the photos are kept, in `shelf/`.
         num_train: Photos to train on.
         num_val: Photos to validate on.
         num_test: Photos to test and predict on.
         image_size: Longer side of the photos, pixels.
         render_seed: Seeds the photos; `seed` seeds the order and the augmentation.
-        style: `base`, or `restock` with new designs and two more categories.
+        style: `base`, or `restock` with new designs and two more categories, whose ids follow those of `base`.
         formats: `square`, or `mixed` with landscape and portrait photos.
-        num_classes: 8 for `base`, 10 for `restock`; verified.
-        **coco: The arguments of `CocoDataModule` that say how the photos are loaded.
+        num_classes: 8 for `base`, 10 for `restock`, or the number of `categories`; verified.
+        categories: Names to keep; null keeps all.
+
+    The other arguments say how the photos are loaded: see `CocoDataModule`.
     """
 
     def __init__(
@@ -50,23 +56,19 @@ class ShelfDataModule(CocoDataModule):
         eval_short_side: int | None = None,
         flip_probability: float = 0.5,
         scale_jitter: Sequence[float] | None = None,
-        color_jitter: dict[str, Any] | None = None,
+        color_jitter: Mapping[str, Any] | None = None,
         group_by_aspect: bool = True,
         drop_last: bool = False,
         cache: str = "none",
+        check: str = "headers",
     ) -> None:
         self.options = ShelfOptions(num_train, num_val, num_test, image_size, render_seed, style, formats)
-        root = Path(cache_dir) / "shelf" / self.options.folder_name
-
-        def split(name: str) -> dict[str, Any] | None:
-            images, annotations = PLAIN[name]
-            present = {"images": str(root / images), "annotations": str(root / annotations), "subset": None}
-            return present if self.options.count(name) else None
-
+        self.photos_dir = shelf_folder(cache_dir, self.options)
+        self._photos_cache = Path(cache_dir)
         super().__init__(
-            train=split("train"),
-            val=split("val"),
-            test=split("test"),
+            train=self._split("train"),
+            val=self._split("val"),
+            test=self._split("test"),
             num_classes=num_classes,
             categories=categories,
             batch_size=batch_size,
@@ -84,16 +86,65 @@ class ShelfDataModule(CocoDataModule):
             group_by_aspect=group_by_aspect,
             drop_last=drop_last,
             cache=cache,
-            check="off",  # we drew the files ourselves; the annotations are checked all the same
-            cache_dir=cache_dir,
+            check=check,
+            cache_dir=str(Path(cache_dir) / "coco"),
+            how_to_get="prepare_data() draws these photos; it has not run on this machine.",
         )
-        self._photos_dir = Path(cache_dir)
+
+    def _split(self, name: str) -> dict[str, Any] | None:
+        if self.options.count(name) == 0:
+            return None
+        images, annotations = (str(self.photos_dir / part) for part in PLAIN[name])
+        return {"images": images, "annotations": annotations, "subset": None}
 
     def preflight(self, stages: Sequence[str] | None = None) -> None:
-        """Draw the photos where they are missing, then check as for any COCO data set.
+        """Check what can be checked without drawing: the options, and that the cache can take the photos.
+
+        Photos that are there are checked as those of any COCO data set.
 
         Raises:
-            UserError: when the cache cannot be written, or `num_classes` is not that of the style.
+            UserError: when the cache cannot be written or has no room, `num_classes` is not that of the style, or a
+                file of the cache is damaged.
         """
-        ensure_shelf(self._photos_dir, self.options)
-        super().preflight(stages)
+        found = len(self._names())
+        if found != self.num_classes:
+            chosen = "data.categories" if self.categories is not None else f"data.style={self.options.style}"
+            raise UserError(
+                f"data.num_classes={self.num_classes}, but {chosen} has {found} categories; set"
+                f" data.num_classes={found} (background not counted)."
+            )
+        self._needed(stages)
+        check_cache(self._photos_cache, self.options)
+        if not is_complete(self.photos_dir):
+            return
+        try:
+            super().preflight(stages)
+        except UserError as error:
+            raise UserError(f"{error}\nThese are drawn photos: remove {self.photos_dir} to have them anew.") from error
+
+    def prepare_data(self) -> None:
+        ensure_shelf(self._photos_cache, self.options)
+        super().prepare_data()
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of labels 1..K."""
+        return list(self._names().values())
+
+    @property
+    def category_ids(self) -> list[int]:
+        """Ids of the annotation files in the order of labels 1..K."""
+        return list(self._names())
+
+    def _names(self) -> dict[int, str]:
+        """Category id to name, of the categories to keep."""
+        names = dict(enumerate(self.options.class_names, start=1))
+        if self.categories is None:
+            return names
+        unknown = sorted(set(self.categories) - set(names.values()))
+        if unknown:
+            raise UserError(
+                f"data.categories: {', '.join(unknown)} not among those of data.style={self.options.style}:"
+                f" {', '.join(names.values())}."
+            )
+        return {number: name for number, name in names.items() if name in self.categories}

@@ -66,16 +66,20 @@ def _launch(entry: str, argv: list[str], config_dir: Path) -> None:
 
         arguments = register_recipe(arguments)
     shows_only = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
-    checked = _preflight(entry, arguments, config_dir, bool(flags.multirun), flags.config_dir, bool(shows_only))
+    checked, devices = _preflight(
+        entry, arguments, config_dir, bool(flags.multirun), flags.config_dir, bool(shows_only)
+    )
     others = [argument for argument in argv if argument not in flags.overrides]
     if in_rank() and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
         checked += ["hydra.output_subdir=null", "hydra/job_logging=none"]  # one writer per run
     sys.argv[1:] = others + checked
     # Our own main tells errors from mistakes; Hydra would print both alike.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    hydra.main(version_base="1.3", config_path=str(config_dir), config_name=entry)(
-        lambda config: _task(entry, config)
-    )()
+
+    def task(config: "DictConfig") -> float | None:
+        return _task(entry, config, devices)
+
+    hydra.main(version_base="1.3", config_path=str(config_dir), config_name=entry)(task)()
 
 
 def in_rank() -> bool:
@@ -87,8 +91,12 @@ def in_rank() -> bool:
 
 def _preflight(
     entry: str, arguments: list[str], config_dir: Path, multirun: bool, extra_dir: str | None, shows_only: bool
-) -> list[str]:
-    """Compose and check everything that can be checked before Hydra creates a folder; return mended arguments."""
+) -> tuple[list[str], int]:
+    """Compose and check everything that can be checked before Hydra creates a folder.
+
+    Returns:
+        The mended arguments, and the number of ranks on this machine.
+    """
     from hydra import initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -106,7 +114,7 @@ def _preflight(
         checked, config = overrides.check(entry, [*arguments, *searchpath], multirun, checks.arguments_of)
     checked = checked[: len(arguments)]
     if shows_only:
-        return checked
+        return checked, 1
     multirun = multirun or config.hydra.mode == RunMode.MULTIRUN  # a sweep file may say so instead of -m
     if multirun and in_rank():
         raise UserError(
@@ -127,10 +135,10 @@ def _preflight(
     try:
         checks.check_values(config, entry)
         checks.check_output(output_dir)
-        check_run(config, output_dir)
+        devices = check_run(config, output_dir)
     finally:
         HydraConfig.instance().cfg = None
-    return checked
+    return checked, devices
 
 
 def check_run(config: "DictConfig", output_dir: Path) -> int:
@@ -171,8 +179,14 @@ def _devices_of_launcher(config: "DictConfig") -> int:
     return there[0]
 
 
-def _task(entry: str, config: "DictConfig") -> float | None:
-    """One composed run: in this process when it is a rank or the only one, otherwise as a group of processes."""
+def _task(entry: str, config: "DictConfig", devices: int) -> float | None:
+    """One composed run: in this process when it is a rank or the only one, otherwise as a group of processes.
+
+    Args:
+        entry: "train" or "evaluate".
+        config: The composed configuration; checked already unless it is a trial of a sweep.
+        devices: Ranks on this machine, as checked.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -183,8 +197,12 @@ def _task(entry: str, config: "DictConfig") -> float | None:
     hydra_config = HydraConfig.get()
     alone = hydra_config.mode != RunMode.MULTIRUN
     try:
-        devices = check_run(config, Path(hydra_config.runtime.output_dir))
-        if in_rank() or (devices == 1 and alone):
+        if in_rank():
+            _devices_of_launcher(config)
+            return run.ENTRIES[entry](config)
+        if not alone:
+            devices = check_run(config, Path(hydra_config.runtime.output_dir))
+        elif devices == 1:
             return run.ENTRIES[entry](config)
         supervisor = Supervisor()
         supervisor.handle_signals()

@@ -78,11 +78,9 @@ def _first_of_sweep(override: Override) -> str:
     if not override.is_sweep_override():
         return str(override.input_line)
     prefix = "++" if override.is_force_add() else "+" if override.is_add() else ""
-    bounds = override.value()
-    if override.is_interval_sweep():  # a continuum: its lower end stands for it
-        value = getattr(bounds, "start", None)
-    else:
-        value = next(override.sweep_string_iterator())
+    # interval() is a continuum: its lower end stands for it
+    continuum = override.is_interval_sweep()
+    value = getattr(override.value(), "start", None) if continuum else next(override.sweep_string_iterator())
     return f"{prefix}{override.get_key_element().lstrip('+')}={value}"
 
 

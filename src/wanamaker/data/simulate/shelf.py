@@ -1,30 +1,31 @@
 """The `shelf` data set: seeded photos of product shelves in COCO format, thousands in a minute.
 
-Photo i of a split is a pure function of (seed, split, i), whatever the number of processes that draw it. A folder is
-complete or absent: it is drawn beside its final place and renamed.
+Photo i of a split is a pure function of (seed, style, split, i), whatever the number of processes that draw it. A
+folder is complete or absent: it is drawn beside its final place and renamed, and its name carries every option.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from wanamaker.data.simulate.shelf_scene import categories, compose_scene
+from wanamaker.data.simulate.shelf_canvas import Product
+from wanamaker.data.simulate.shelf_pool import in_processes
+from wanamaker.data.simulate.shelf_scene import Scene, categories, compose_scene
 from wanamaker.errors import UserError
 
-VERSION = 1
-"""Raise this when the pictures change: it is part of the folder's name."""
+VERSION = 3
+"""Raise this when the pictures or their labels change: it is part of the folder's name."""
 
 SPLITS = ("train", "val", "test")
 STYLES = ("base", "restock")
@@ -40,6 +41,8 @@ PLAIN = {name: (name, f"annotations/instances_{name}.json") for name in SPLITS}
 LAYOUTS = {"plain": PLAIN, "coco2017": COCO2017}
 """(folder of images, annotation file) of each split."""
 
+CACHE_REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
+
 
 @dataclass(frozen=True)
 class ShelfOptions:
@@ -49,9 +52,10 @@ class ShelfOptions:
         num_train: Photos to train on.
         num_val: Photos to validate on.
         num_test: Photos to test on. The splits never share a random stream.
-        image_size: Longer side, pixels, at least 64.
-        seed: Seeds everything.
+        image_size: Longer side, pixels, 64 to 4096.
+        seed: Seeds everything, 0 or more.
         style: `base`; or `restock`: new package designs and two more categories, as when a shop changes its range.
+            The categories of `base` keep their ids.
         formats: `square`, or `mixed` for landscape and portrait photos too.
         quality: Of the JPEG files, 1 to 95.
     """
@@ -66,17 +70,17 @@ class ShelfOptions:
     quality: int = 90
 
     def __post_init__(self) -> None:
-        for name in ("num_train", "num_val", "num_test"):
+        for name in ("num_train", "num_val", "num_test", "seed"):
             if getattr(self, name) < 0:
-                raise UserError(f"data.{name}={getattr(self, name)}: give a number of photos, 0 or more.")
+                raise UserError(f"Shelf photos: {name}={getattr(self, name)} is negative; give 0 or more.")
         if not 64 <= self.image_size <= 4096:
-            raise UserError(f"data.image_size={self.image_size}: give 64 to 4096 pixels.")
+            raise UserError(f"Shelf photos: image_size={self.image_size} pixels; give 64 to 4096.")
         if self.style not in STYLES:
-            raise UserError(f"data.style={self.style!r}: choose from {', '.join(STYLES)}.")
+            raise UserError(f"Shelf photos: style={self.style!r} is unknown; choose one of {', '.join(STYLES)}.")
         if self.formats not in FORMATS:
-            raise UserError(f"data.formats={self.formats!r}: choose from {', '.join(FORMATS)}.")
+            raise UserError(f"Shelf photos: formats={self.formats!r} is unknown; choose one of {', '.join(FORMATS)}.")
         if not 1 <= self.quality <= 95:
-            raise UserError(f"data.quality={self.quality}: JPEG quality is 1 to 95.")
+            raise UserError(f"Shelf photos: quality={self.quality}; JPEG quality is 1 to 95.")
 
     @property
     def folder_name(self) -> str:
@@ -84,33 +88,112 @@ class ShelfOptions:
         text = json.dumps({**asdict(self), "version": VERSION}, sort_keys=True)
         return f"{self.style}-{self.image_size}px-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Category names; the id of each is its place, counted from 1."""
+        return categories(self.style)
+
     def count(self, split: str) -> int:
         """Photos of a split."""
         return int(getattr(self, f"num_{split}"))
 
 
-def ensure_shelf(cache_dir: Path, options: ShelfOptions) -> Path:
-    """The folder with these photos, drawn now if it is not there yet.
+class _Record(NamedTuple):
+    file_name: str
+    width: int
+    height: int
+    seed: int
+    products: list[Product]
 
-    Safe to call from several processes: each draws its own copy and the first to finish wins.
+
+def photo_seed(options: ShelfOptions, split: str, index: int) -> int:
+    """The 63-bit number from which photo `index` of a split is drawn; the annotation file keeps it beside the image."""
+    entropy = [options.seed, STYLES.index(options.style), SPLITS.index(split), index]
+    low, high = (int(word) for word in np.random.SeedSequence(entropy).generate_state(2, np.uint32))
+    return (high & 0x7FFFFFFF) << 32 | low
+
+
+def draw_photo(options: ShelfOptions, split: str, index: int) -> Scene:
+    """Draw photo `index` of a split, in memory; `Scene` holds the picture, its products and what each pixel shows."""
+    rng = np.random.Generator(np.random.PCG64(photo_seed(options, split, index)))
+    shapes = FORMATS[options.formats]
+    wide, tall = shapes[int(rng.integers(len(shapes)))]
+    return compose_scene(rng, round(options.image_size * wide), round(options.image_size * tall), options.style)
+
+
+# -- folders -------------------------------------------------------------------------------------------------------
+
+
+def shelf_folder(cache_dir: Path | str, options: ShelfOptions) -> Path:
+    """Where the photos of these options lie, or will."""
+    return Path(cache_dir) / "shelf" / options.folder_name
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder in the plain layout is there. The rename that makes it comes last, so it is there in full."""
+    return all((folder / annotations).is_file() for _, annotations in PLAIN.values())
+
+
+def check_cache(cache_dir: Path | str, options: ShelfOptions) -> None:
+    """Make sure that the photos are there or can be drawn: a folder to write in, and room for them. Draws nothing.
 
     Raises:
-        UserError: when the folder cannot be written or the disk is full.
+        UserError: naming the folder, what is wrong, and the setting.
     """
-    target = Path(cache_dir) / "shelf" / options.folder_name
-    if not (target / "annotations").is_dir():
-        render_shelf(target, options)
+    target = shelf_folder(cache_dir, options)
+    if is_complete(target):
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+        free = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise _cannot_draw(target, error, CACHE_REMEDY) from error
+    photos = sum(options.count(split) for split in SPLITS)
+    needed = photos * (4096 + options.image_size**2 * 2 // 5)  # quality 90 takes about 0.3 bytes a pixel
+    if free < needed:
+        text = f"{photos} photos take about {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
+        raise UserError(f"Cannot draw the shelf photos in {target}: {text}. {CACHE_REMEDY}")
+
+
+def ensure_shelf(cache_dir: Path | str, options: ShelfOptions, processes: int | None = None) -> Path:
+    """The folder with these photos, drawn now if it is not there yet.
+
+    Safe to call from several processes: the others wait for the first. Where the file system knows no locks each
+    draws its own copy, and the first to finish wins.
+
+    Raises:
+        UserError: when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    target = shelf_folder(cache_dir, options)
+    if is_complete(target):
+        return target
+    check_cache(cache_dir, options)
+    with _only_one(target) as alone:
+        if not is_complete(target):
+            if alone:  # what a killed process left
+                for leftover in target.parent.glob(f".{target.name}.part-*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+            render_shelf(target, options, processes=processes)
     return target
 
 
-def render_shelf(target: Path, options: ShelfOptions, layout: str = "plain", processes: int | None = None) -> Path:
+def render_shelf(
+    target: Path | str,
+    options: ShelfOptions,
+    layout: str = "plain",
+    processes: int | None = None,
+    remedy: str = CACHE_REMEDY,
+) -> Path:
     """Draw the whole data set to a new folder.
 
     Args:
         target: Folder to make; when another process makes it meanwhile, that one is kept.
         options: What to draw.
         layout: `plain` (train/, val/, test/) or `coco2017` (train2017/, val2017/, as COCO ships).
-        processes: Processes to draw with; None takes all cores.
+        processes: Processes to draw with; None takes all cores that this process may use.
+        remedy: What to do when the folder cannot be written, for the message.
 
     Returns:
         `target`.
@@ -123,84 +206,73 @@ def render_shelf(target: Path, options: ShelfOptions, layout: str = "plain", pro
     partial: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
         (partial / "annotations").mkdir()
+        jobs = []
         for split in SPLITS:
-            images, annotations = places[split]
-            (partial / images).mkdir()
-            records = list(_draw_split(partial / images, split, options, processes))
-            (partial / annotations).write_text(json.dumps(_coco(records, options)), encoding="utf-8")
-        partial.chmod(0o755)
+            folder = partial / places[split][0]
+            folder.mkdir()
+            jobs += [(options, split, index, str(folder)) for index in range(options.count(split))]
+        records = in_processes(_draw_file, jobs, processes, f"Drawing {len(jobs)} shelf photos")
+        for split in SPLITS:
+            mine = [next(records) for _ in range(options.count(split))]
+            text = json.dumps(_coco(mine, options), separators=(",", ":"))
+            (partial / places[split][1]).write_text(text, encoding="utf-8")
+        next(records, None)  # closes the processes and the progress bar
+        partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         try:
             partial.rename(target)
         except OSError:
-            if not (target / "annotations").is_dir():
+            if not is_complete(target):
                 raise
     except OSError as error:
-        raise UserError(
-            f"Cannot draw the shelf photos in {target}: {error.strerror or error}. "
-            "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
-        ) from error
+        raise _cannot_draw(target, error, remedy) from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def draw_photo(options: ShelfOptions, split: str, index: int) -> tuple[Any, list[Any]]:
-    """Photo `index` of a split and its products; see `shelf_scene.Scene`."""
-    entropy = [options.seed, SPLITS.index(split), index, STYLES.index(options.style)]
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
-    shapes = FORMATS[options.formats]
-    wide, tall = shapes[int(rng.integers(len(shapes)))]
-    scene = compose_scene(rng, int(options.image_size * wide), int(options.image_size * tall), options.style)
-    return scene.image, scene.products
+def _cannot_draw(target: Path, error: OSError, remedy: str) -> UserError:
+    return UserError(f"Cannot draw the shelf photos in {target}: {error.strerror or error}. {remedy}")
 
 
-def _draw_file(job: tuple[ShelfOptions, str, int, str]) -> dict[str, Any]:
+@contextlib.contextmanager
+def _only_one(target: Path) -> Iterator[bool]:
+    """Hold the lock of a folder; yields whether there is one (some network file systems and Windows have none)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    with open(target.parent / f".{target.name}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another process draws the shelf photos in {target}; waiting for it.", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _draw_file(job: tuple[ShelfOptions, str, int, str]) -> _Record:
     options, split, index, folder = job
-    image, products = draw_photo(options, split, index)
+    scene = draw_photo(options, split, index)
     name = f"{index:06d}.jpg"
-    image.save(Path(folder) / name, quality=options.quality)
-    return {"file_name": name, "width": image.width, "height": image.height, "products": products}
+    scene.image.save(Path(folder) / name, quality=options.quality)
+    return _Record(name, scene.image.width, scene.image.height, photo_seed(options, split, index), scene.products)
 
 
-def _draw_split(folder: Path, split: str, options: ShelfOptions, processes: int | None) -> Iterator[dict[str, Any]]:
-    count = options.count(split)
-    jobs = [(options, split, index, str(folder)) for index in range(count)]
-    processes = min(processes or os.cpu_count() or 1, max(1, count // 32))
-    title = f"Drawing {count} shelf photos ({split})"
-    if processes == 1:
-        yield from _shown(map(_draw_file, jobs), count, title)
-        return
-    # fork would copy a process that may already hold threads and locks of torch.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from _shown(pool.imap(_draw_file, jobs, chunksize=16), count, title)
-
-
-def _shown(records: Iterator[dict[str, Any]], count: int, title: str) -> Iterator[dict[str, Any]]:
-    """Behind a progress bar on a terminal, after one line elsewhere."""
-    if count == 0:
-        return
-    if not sys.stderr.isatty():
-        if count > 200:
-            print(title, file=sys.stderr, flush=True)
-        yield from records
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(records, description=title, total=count, console=Console(stderr=True), transient=True)
-
-
-def _coco(records: list[dict[str, Any]], options: ShelfOptions) -> dict[str, Any]:
-    names = categories(options.style)
-    ids = {name: number for number, name in enumerate(names, start=1)}
-    images, annotations = [], []
+def _coco(records: list[_Record], options: ShelfOptions) -> dict[str, Any]:
+    ids = {name: number for number, name in enumerate(options.class_names, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, record in enumerate(records, start=1):
-        size = {"width": record["width"], "height": record["height"]}
-        images.append({"id": number, "file_name": record["file_name"], **size})
-        for product in record["products"]:
+        size = {"width": record.width, "height": record.height}
+        images.append({"id": number, "file_name": record.file_name, **size, "seed": record.seed})
+        for product in record.products:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -216,5 +288,5 @@ def _coco(records: list[dict[str, Any]], options: ShelfOptions) -> dict[str, Any
         "info": {"description": "Wanamaker shelf simulator", "version": str(VERSION), "options": asdict(options)},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": ids[name], "name": name, "supercategory": "product"} for name in names],
+        "categories": [{"id": ids[name], "name": name, "supercategory": "product"} for name in options.class_names],
     }

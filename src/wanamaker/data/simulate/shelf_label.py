@@ -76,7 +76,8 @@ def flavour_palette(brand: Brand, flavour: int) -> Palette:
 
 
 @lru_cache(maxsize=128)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface of everything printed in a photo: the one that comes with Pillow."""
     return ImageFont.load_default(size)
 
 
@@ -276,7 +277,7 @@ def draw_label(brand: Brand, flavour: int, width: int, height: int) -> Image.Ima
         draw.text(
             (cx, name_y),
             text,
-            font=_font(size),
+            font=font(size),
             fill=ink,
             anchor="mm",
             stroke_width=max(0, size // 16),
@@ -300,7 +301,7 @@ def _small_print(
     if size >= 6:
         word = _WORDS[(mark_rng + 5 * flavour) % len(_WORDS)]
         behind = palette.paper if brand.layout in ("window", "frame") else palette.primary
-        draw.text((w / 2, word_y), word, font=_font(size), fill=readable(palette.ink, behind), anchor="mm")
+        draw.text((w / 2, word_y), word, font=font(size), fill=readable(palette.ink, behind), anchor="mm")
     line = max(1.0, 0.014 * h)
     foot = palette.paper if luminance(ink) > 128 else ink
     for k in range(3):

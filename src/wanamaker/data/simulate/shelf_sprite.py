@@ -163,12 +163,14 @@ def _turned_body(package: Package, height: int, view: View, scale: int) -> Sprit
 
     cover = np.clip(radius - np.abs(x) + 0.5, 0, 1) * np.clip(v + 0.5, 0, 1)
     cover = cover * np.clip((tall - v if tilt > 0 else tall - y) + 0.5, 0, 1)
-    if tilt > 0.01 and top_radius > 2 and package.flatness == 0:
-        reach = np.sqrt((x / top_radius) ** 2 + (y / max(above, 1e-3)) ** 2)
-        lid = np.clip((1 - reach) * above + 0.5, 0, 1) * (v < 0.5)
+    if above >= 1 and tilt > 0 and package.flatness == 0:
+        rim = int(2 * above) + 2  # rows that the lid reaches
+        reach = np.sqrt((x / top_radius) ** 2 + (y[:rim] / above) ** 2)
+        # Its edge is soft over one pixel, measured downwards and sideways.
+        lid = np.clip((1 - reach) * above + 0.5, 0, 1) * np.clip(top_radius - np.abs(x) + 0.5, 0, 1) * (v[:rim] < 0.5)
         tint = np.array(package.top, dtype=np.float32) * (1.08 - 0.22 * (np.abs(reach - 0.82) < 0.1))[..., None]
-        rgb = np.where(lid[..., None] > 0, tint, rgb)
-        cover = np.maximum(cover, lid)
+        rgb[:rim] = np.where(lid[..., None] > 0, tint, rgb[:rim])
+        cover[:rim] = np.maximum(cover[:rim], lid)
     image = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
     alpha = Image.fromarray((cover * 255).astype(np.uint8))
     if package.extra:

@@ -1,0 +1,1 @@
+"""Building blocks that two or more families use. Nothing here imports the rest of the framework."""

@@ -1,0 +1,1 @@
+"""Tables, pictures and pages: the only place that plots or renders HTML."""
