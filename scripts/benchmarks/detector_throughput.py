@@ -189,7 +189,9 @@ def synchronise(device: str) -> None:
 def peak_memory(args: argparse.Namespace, path: str) -> float:
     """MiB of one path in a process of its own: CUDA allocations, or resident memory on a CPU."""
     command = [sys.executable, __file__, *args.command_line, "--memory-of", path, "--steps", "4"]
-    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return float(
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -206,6 +206,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.image_id)
 
+    def to(self, *_device: Any, **_options: Any) -> Detections:
+        """Itself, because arrays live on the CPU: Lightning moves what `predict_step` returns, and looks for this."""
+        return self
+
     @classmethod
     def from_outputs(
         cls, outputs: Sequence[Mapping[str, Any]], image_ids: Any, class_names: Sequence[str]

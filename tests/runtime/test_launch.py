@@ -43,9 +43,7 @@ def test_one_and_two_ranks_agree(train: Run, runs: Path) -> None:
 
 
 def test_torchrun_over_two_nodes(environment: dict[str, str], runs: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     nodes = []
     for node in range(2):
         command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}"]
@@ -57,6 +55,33 @@ def test_torchrun_over_two_nodes(environment: dict[str, str], runs: Path) -> Non
     (folder,) = runs.iterdir()  # both nodes agreed on one run id
     assert metrics(folder)["world_size"] == 2
     assert metrics(folder)["optimizer_steps"] == 8
+
+
+def test_srun_starts_the_ranks_and_the_job_id_names_the_run(environment: dict[str, str], runs: Path) -> None:
+    """What srun gives its tasks, without SLURM; the requeued job has the same id and finds its run complete."""
+    for _ in range(2):
+        slurm = {
+            "SLURM_NTASKS": "2",
+            "SLURM_NTASKS_PER_NODE": "2",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_JOB_ID": "4321",
+            "SLURM_JOB_NAME": "train",
+            "SLURM_NODEID": "0",
+            "SLURM_NODELIST": "127.0.0.1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+        }
+        command = [sys.executable, "train.py", "--config-dir", str(TOY / "configs"), "experiment=toy", "trainer=slurm"]
+        tasks = []
+        for rank in range(2):
+            mine = environment | slurm | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+            options = ["trainer.accelerator=cpu"]
+            tasks.append(subprocess.Popen(command + options, cwd=ROOT, env=mine, stdout=-1, stderr=-2, text=True))
+        said = [task.communicate(timeout=200)[0] for task in tasks]
+        assert [task.returncode for task in tasks] == [0, 0], said
+    assert [path.name for path in runs.iterdir()] == ["slurm-4321"]
+    assert metrics(runs / "slurm-4321")["world_size"] == 2
+    assert "Resuming from" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +113,31 @@ def test_multirun_of_several_devices_shares_hyperparameters(train: Run, tmp_path
     assert trials[1]["monitor"]["value"] == pytest.approx(trials[3]["monitor"]["value"], rel=1e-5)
     assert trials[0]["monitor"]["value"] != pytest.approx(trials[1]["monitor"]["value"], rel=1e-2)
     assert [trial["run_id"] for trial in trials] == [f"sweep-{number}" for number in range(4)]
+
+
+def test_optuna_with_two_ranks_a_trial(train: Run, tmp_path: Path) -> None:
+    """Every rank of a trial trains the values that were sampled for it, and the study learns the metric."""
+    import optuna
+    import yaml
+
+    options = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.seed=1", "trainer.devices=2")
+    lr = "model.optimizer.lr=tag(log, interval(0.001, 0.3))"
+    result = train("-m", *options, lr, WANAMAKER_RUN_ID="study")
+    assert result.status == 0, result.said
+    folder = tmp_path / "logs" / "toy" / "multiruns" / "study"
+    (name,) = optuna.get_all_study_names(f"sqlite:///{folder}/study.db")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/study.db")
+    assert len({trial.params["model.optimizer.lr"] for trial in study.trials}) == 3
+    for trial in study.trials:
+        summary = metrics(folder / str(trial.number))
+        config = yaml.safe_load((folder / str(trial.number) / ".hydra" / "resolved.yaml").read_text())
+        assert summary["world_size"] == 2
+        assert summary["monitor"]["value"] == pytest.approx(trial.value)
+        assert config["model"]["optimizer"]["lr"] == pytest.approx(trial.params["model.optimizer.lr"])
+        alone = train(f"model.optimizer.lr={config['model']['optimizer']['lr']}", f"run_id=alone{trial.number}")
+        assert alone.status == 0
+        one = metrics(tmp_path / "logs" / "toy" / "runs" / f"alone{trial.number}")
+        assert one["monitor"]["value"] == pytest.approx(trial.value, rel=1e-4)
 
 
 def test_a_failed_trial_leaves_the_others_alone(train: Run, tmp_path: Path) -> None:
@@ -165,6 +215,12 @@ def test_failed_write_keeps_the_last_good_checkpoint(train: Run, runs: Path) -> 
     assert "Still good: best.ckpt, last.ckpt" in result.err
     assert (runs / "full" / "checkpoints" / "last.ckpt").read_bytes() == before
     assert not list((runs / "full" / "checkpoints").glob(".*partial"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def run_python(train: Run, script: str, *arguments: str) -> Any:

@@ -60,7 +60,7 @@ def write_tables(
     return written
 
 
-def check_database_url(url: str) -> sa.URL:
+def check_database_url(url: str | sa.URL) -> sa.URL:
     """Parse a database URL and load its driver, so that a mistake is found before hours of work.
 
     Raises:
@@ -91,7 +91,7 @@ def check_database_url(url: str) -> sa.URL:
     return parsed
 
 
-def write_database(tables: Mapping[str, pd.DataFrame], url: str, run_id: str) -> str:
+def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id: str) -> str:
     """Put tables into a database, with the run id as first column, in one transaction.
 
     Rows of the same run are replaced, rows of other runs stay: writing twice is the same as writing once. A table that
@@ -221,7 +221,7 @@ def _shown(url: sa.URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def _hidden(text: str) -> str:
+def _hidden(text: object) -> str:
     """A text that could not be parsed as a URL, without what may be a password in it."""
     scheme, mark, rest = str(text).partition("://")
     return f"{scheme}://***@{rest.rpartition('@')[2]}" if mark and "@" in rest else str(text)

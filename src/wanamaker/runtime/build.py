@@ -5,13 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from wanamaker.callbacks.preemption import Preemption
+from wanamaker.errors import UserError
 from wanamaker.runtime.checkpoint import AtomicCheckpointIO, EmbedRecipe, portable_recipe
 
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=30)
@@ -28,16 +31,35 @@ class Parts:
     loggers: list[Logger]
 
 
+def _make(node: Any, **overridden: Any) -> Any:
+    """Instantiate one node; a value that its constructor refuses is a mistake of the user, told with its place."""
+    try:
+        return instantiate(node, _convert_="all", **overridden)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ValueError | MisconfigurationException):
+            place = str(error).partition("full_key: ")[2].strip()
+            raise UserError(f"{place}: {cause}" if place else str(cause)) from error
+        raise
+
+
 def _listed(node: DictConfig | None) -> list[Any]:
     """Instantiate the entries of a keyed group; a null entry is switched off."""
     if node is None:
         return []
-    return [instantiate(entry, _convert_="all") for entry in node.values() if entry is not None]
+    return [_make(entry) for entry in node.values() if entry is not None]
 
 
 def build_data(config: DictConfig) -> LightningDataModule:
     """The data module alone, to check its files before anything else is built."""
-    return instantiate(config.data, _convert_="all")
+    return _make(config.data)
+
+
+def build_decision(config: DictConfig) -> Any:
+    """What the predictions are handed to; building it checks its options."""
+    return _make(config.decision)
 
 
 def build(config: DictConfig, world_size: int = 1) -> Parts:
@@ -48,7 +70,7 @@ def build(config: DictConfig, world_size: int = 1) -> Parts:
         world_size: Number of ranks of the run.
     """
     data = build_data(config)
-    model = instantiate(config.model, _convert_="all")
+    model = _make(config.model)
     trainer_config = OmegaConf.to_container(config.trainer, resolve=True)
     debugging = bool(trainer_config.get("fast_dev_run"))
     loggers = [] if debugging else _listed(config.logger)
@@ -67,7 +89,7 @@ def build(config: DictConfig, world_size: int = 1) -> Parts:
         overridden["strategy"] = DDPStrategy(
             find_unused_parameters=False, gradient_as_bucket_view=True, timeout=PROCESS_GROUP_TIMEOUT
         )
-    trainer = instantiate(trainer_config, _convert_="all", **overridden)
+    trainer = _make(trainer_config, **overridden)
     for logger in loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     if torch.cuda.is_available():

@@ -1,13 +1,13 @@
 """Hand predictions to the decision that the configuration names."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from wanamaker.errors import UserError
-from wanamaker.runtime.build import Parts
+from wanamaker.runtime.build import Parts, build_decision
 
 
 def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str, float]) -> list[Path]:
@@ -18,7 +18,7 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
     """
     if predictions is None:
         raise UserError("A decision needs predictions: add predict to stages, stages=[predict].")
-    decision = instantiate(config.decision, _convert_="all")
+    decision = build_decision(config)
     output_dir = Path(config.paths.output_dir)
     run = {
         "run_id": str(config.run_id),
@@ -27,5 +27,9 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
         "monitor": config.monitor.metric,
     }
     written = decision.write(predictions, parts.data.image_table(), output_dir, metrics, run)
-    print("\n".join(f"Wrote {path}" for path in written), flush=True)
+    folders = Counter(path.parent for path in written)
+    for folder, count in folders.items():
+        names = [path.name for path in written if path.parent == folder]
+        what = ", ".join(names) if count <= 8 else f"{count} files"
+        print(f"Wrote {folder}: {what}", flush=True)
     return written

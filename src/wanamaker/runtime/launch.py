@@ -158,6 +158,10 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
         resume = run.resume_path(config) if config.ckpt_path != "last" else output_dir / "checkpoints" / "last.ckpt"
         if resume is not None and (config.ckpt_path != "last" or resume.exists()):
             checkpoint.check_resume(resume, config)
+    if config.get("decision") is not None:
+        if "predict" not in config.stages:
+            raise UserError(f"A decision needs predictions: stages={list(config.stages)} lacks predict.")
+        build.build_decision(config)
     data = build.build_data(config)
     if hasattr(data, "preflight"):
         data.preflight(list(config.stages))

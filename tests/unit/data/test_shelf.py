@@ -1,14 +1,17 @@
 """`ShelfDataModule`: draws when asked to prepare, knows its classes before, and reads as any COCO data."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from tests.conftest import ROOT
 
 from wanamaker.data.detection_batch import DetectionBatch
 from wanamaker.data.shelf import ShelfDataModule
-from wanamaker.data.simulate.shelf import is_complete
+from wanamaker.data.simulate.shelf import ShelfOptions, is_complete
 from wanamaker.errors import UserError
 
 
@@ -110,6 +113,14 @@ def test_a_damaged_photo_is_named_with_the_folder_to_remove(tmp_path: Path) -> N
         module(tmp_path).preflight(["fit"])
     assert "000003.jpg" in str(caught.value)
     assert f"remove {data.photos_dir}" in str(caught.value)
+
+
+def test_the_config_names_arguments_and_agrees_with_the_data() -> None:
+    config = yaml.safe_load((ROOT / "configs" / "data" / "shelf.yaml").read_text())
+    arguments = set(inspect.signature(ShelfDataModule).parameters)
+    assert config.pop("_target_") == f"{ShelfDataModule.__module__}.{ShelfDataModule.__name__}"
+    assert set(config) <= arguments
+    assert config["num_classes"] == len(ShelfOptions(style=config["style"]).class_names)
 
 
 def test_setup_without_prepare_data_says_so(tmp_path: Path) -> None:

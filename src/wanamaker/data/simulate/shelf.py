@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -24,7 +25,7 @@ from wanamaker.data.simulate.shelf_pool import in_processes
 from wanamaker.data.simulate.shelf_scene import Scene, categories, compose_scene
 from wanamaker.errors import UserError
 
-VERSION = 3
+VERSION = 4
 """Raise this when the pictures or their labels change: it is part of the folder's name."""
 
 SPLITS = ("train", "val", "test")
@@ -213,12 +214,14 @@ def render_shelf(
             folder = partial / places[split][0]
             folder.mkdir()
             jobs += [(options, split, index, str(folder)) for index in range(options.count(split))]
-        records = in_processes(_draw_file, jobs, processes, f"Drawing {len(jobs)} shelf photos")
-        for split in SPLITS:
-            mine = [next(records) for _ in range(options.count(split))]
-            text = json.dumps(_coco(mine, options), separators=(",", ":"))
-            (partial / places[split][1]).write_text(text, encoding="utf-8")
-        next(records, None)  # closes the processes and the progress bar
+        # Closed before the folder is removed: a process that still draws would fill it again.
+        with contextlib.closing(
+            in_processes(_draw_file, jobs, processes, f"Drawing {len(jobs)} shelf photos")
+        ) as records:
+            for split in SPLITS:
+                mine = list(itertools.islice(records, options.count(split)))
+                text = json.dumps(_coco(mine, options), separators=(",", ":"))
+                (partial / places[split][1]).write_text(text, encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
         try:
             partial.rename(target)

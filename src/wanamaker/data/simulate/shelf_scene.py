@@ -16,8 +16,8 @@ from wanamaker.data.simulate.shelf_package import BASE_CATEGORIES, RESTOCK_CATEG
 from wanamaker.data.simulate.shelf_palette import blend
 from wanamaker.data.simulate.shelf_sprite import Sprite, View, draw_package
 
-EMPTY_SHARE = 0.025
-"""Share of photos without any product."""
+EMPTY_SHARE = 0.018
+"""Share of photos with bare shelves; in about one in a hundred more, nothing that stands there is seen."""
 
 _PILE_SHARE = 0.045  # of compartments with a crowd at the back
 _REACH = 0.96  # height of the tallest usual package over the clear height

@@ -110,6 +110,4 @@ def region_losses(
 def _box_loss(deltas: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
     """Summed smooth L1 where ``mask``; the rest may hold infinities and must not reach a gradient."""
     mask = mask[..., None]
-    return F.smooth_l1_loss(
-        torch.where(mask, deltas, 0.0), torch.where(mask, wanted, 0.0), beta=BETA, reduction="sum"
-    )
+    return F.smooth_l1_loss(torch.where(mask, deltas, 0.0), torch.where(mask, wanted, 0.0), beta=BETA, reduction="sum")

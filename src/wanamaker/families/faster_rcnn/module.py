@@ -245,7 +245,9 @@ class FasterRCNNModule(LightningModule):
             steps = math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
             steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
         if steps == float("inf"):
-            raise UserError("A schedule needs an end: set trainer.max_epochs or trainer.max_steps, or model.scheduler=null")
+            raise UserError(
+                "A schedule needs an end: set trainer.max_epochs or trainer.max_steps, or model.scheduler=null"
+            )
         return max(1, int(steps))
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:

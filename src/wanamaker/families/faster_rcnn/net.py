@@ -193,7 +193,7 @@ class FasterRCNNNet(nn.Module):
     def _first_stage(self, images: Tensor, sizes: Tensor) -> _FirstStage:
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[-2] % 32 or images.shape[-1] % 32:
             raise ValueError(
-                f"images have shape {tuple(images.shape)}; give [B, 3, H, W] with H and W multiples of 32 (pad with zeros)"
+                f"images have shape {tuple(images.shape)}; give [B, 3, H, W], H and W multiples of 32 (pad with zeros)"
             )
         features = self.backbone(self._normalise(images, sizes))
         levels = list(features.values())

@@ -15,6 +15,7 @@ so the chosen norm is stored beside the weights and compared on loading.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -73,8 +74,7 @@ def fold_frozen_norms(module: nn.Module) -> int:
     """
     folded = 0
     for parent in module.modules():
-        children = list(parent.children())
-        for conv, norm in zip(children, children[1:], strict=False):
+        for conv, norm in pairwise(parent.children()):
             if type(conv) is nn.Conv2d and conv.bias is None and isinstance(norm, FoldableFrozenBatchNorm2d):
                 conv.__class__ = _FoldedConv2d
                 # A tuple hides the norm from module registration: it stays in its own place in the state dict.

@@ -61,7 +61,9 @@ def flatten_levels(maps: list[Tensor], values: int) -> Tensor:
     for level in maps:
         num_images, _, height, width = level.shape
         # [B, anchors, values, H, W] -> [B, H, W, anchors, values]
-        flat.append(level.view(num_images, -1, values, height, width).permute(0, 3, 4, 1, 2).reshape(num_images, -1, values))
+        flat.append(
+            level.view(num_images, -1, values, height, width).permute(0, 3, 4, 1, 2).reshape(num_images, -1, values)
+        )
     return torch.cat(flat, dim=1)
 
 

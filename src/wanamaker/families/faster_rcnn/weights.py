@@ -46,10 +46,12 @@ class WeightReport:
     def __str__(self) -> str:
         if self.source == "none":
             return "Weights: random (weights=none)"
-        lines = [f"Weights from {self.source}: {len(self.matched)} of {len(self.matched) + self._unmet()} tensors matched"]
-        for title, keys in (("random, not in the file", self.missing), ("in the file only, not used", self.unexpected)):
-            if keys:
-                lines.append(f"  {title} ({len(keys)}): {_shortened(keys)}")
+        wanted = len(self.matched) + len(self.missing) + len(self.mismatched)
+        lines = [f"Weights from {self.source}: {len(self.matched)} of {wanted} tensors matched"]
+        if self.missing:
+            lines.append(f"  random, not in the file ({len(self.missing)}): {_shortened(self.missing)}")
+        if self.unexpected:
+            lines.append(f"  in the file only, not used ({len(self.unexpected)}): {_shortened(self.unexpected)}")
         if self.mismatched:
             shown = [f"{key} {there} in the file, {here} here" for key, there, here in self.mismatched]
             lines.append(f"  other shape, not used ({len(shown)}): {_shortened(shown)}")
@@ -58,9 +60,6 @@ class WeightReport:
             if self.new_classes:
                 lines.append(f"  new classes: {_shortened(self.new_classes)}")
         return "\n".join(lines)
-
-    def _unmet(self) -> int:
-        return len(self.missing) + len(self.mismatched)
 
 
 def _shortened(items: Sequence[str], limit: int = 6) -> str:
@@ -93,9 +92,8 @@ def read_weights(name: str, weights: str, weights_path: str | Path | None) -> We
         return None
     if weights == "imagenet":
         state = read_torchvision(spec.imagenet, f"weights=imagenet with architecture={name}")
-        prefix = "backbone.body." if spec.body != "mobilenet_v3_large" else "backbone.body"
         body = {
-            (f"{prefix}{key}" if spec.body != "mobilenet_v3_large" else f"{prefix}{key.removeprefix('features')}"): value
+            f"backbone.body.{key.removeprefix('features.')}": value  # of MobileNet a detector holds only the features
             for key, value in state.items()
             if not key.startswith(("fc.", "classifier."))
         }
@@ -121,7 +119,7 @@ def check_choice(name: str, weights: str, weights_path: str | Path | None) -> No
         raise UserError(f"weights={weights!r}: choose one of {', '.join(WEIGHTS)}")
     if (weights == "local") != (weights_path is not None):
         raise UserError(
-            f"weights={weights} with weights_path={weights_path}: weights_path goes with weights=local, and only with it"
+            f"weights={weights} with weights_path={weights_path}: weights_path goes with weights=local, only with it"
         )
     if weights == "coco" and architecture(name).coco is None:
         raise UserError(
@@ -191,9 +189,7 @@ def _check_norm(state: dict[str, Tensor], own: dict[str, Tensor], file: WeightFi
 
 
 @torch.no_grad()
-def place_head(
-    net: nn.Module, pending: PendingHead, class_names: Sequence[str], report: WeightReport
-) -> WeightReport:
+def place_head(net: nn.Module, pending: PendingHead, class_names: Sequence[str], report: WeightReport) -> WeightReport:
     """Copy the head rows of equally named classes, and of background, from ``pending``; the rest stays random.
 
     Args:

@@ -28,7 +28,14 @@ def make_batch(num_boxes: list[int], seed: int, evaluation: bool = False) -> Det
         truth.append({"boxes": xywh, "labels": labels, "area": xywh[:, 2] * xywh[:, 3], "iscrowd": labels * 0})
     ids = torch.arange(len(num_boxes)) + 100 * seed
     return DetectionBatch(
-        scene.images, scene.sizes, scene.sizes * 2, ids, scene.seeds, scene.boxes, scene.labels, truth if evaluation else []
+        scene.images,
+        scene.sizes,
+        scene.sizes * 2,
+        ids,
+        scene.seeds,
+        scene.boxes,
+        scene.labels,
+        truth if evaluation else [],
     )
 
 
@@ -155,7 +162,7 @@ def test_checkpoint_of_another_norm_is_refused(tmp_path):
     trainer.fit(module, Pictures())
     path = tmp_path / "model.ckpt"
     trainer.save_checkpoint(path)
-    with pytest.raises(UserError, match="trained with norm=batch, this model has norm=sync; set model.net.norm=batch"):
+    with pytest.raises(UserError, match=r"trained with norm=batch, this model has norm=sync; set model.net.norm=batch"):
         make_trainer(tmp_path).validate(make_module(norm="sync"), Pictures(), ckpt_path=path, weights_only=True)
 
 
@@ -185,7 +192,10 @@ def test_optimizer_gets_only_what_learns_and_spares_norms_from_decay(tmp_path):
 
 
 def test_learning_rate_follows_optimiser_steps_under_accumulation(tmp_path):
-    trainer, module = make_trainer(tmp_path, accumulate_grad_batches=3, max_epochs=3, limit_val_batches=0), make_module()
+    trainer, module = (
+        make_trainer(tmp_path, accumulate_grad_batches=3, max_epochs=3, limit_val_batches=0),
+        make_module(),
+    )
     trainer.fit(module, Pictures())
     assert trainer.global_step == 3
     assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 3

@@ -164,7 +164,7 @@ def test_a_copy_is_independent_and_computes_the_same(net):
 def test_a_box_without_area_is_refused(net):
     scene = make_scene([2, 2])
     scene.boxes[1][0, 2] = scene.boxes[1][0, 0]
-    with pytest.raises(ValueError, match="image 1 of the batch: box .* has no area"):
+    with pytest.raises(ValueError, match=r"image 1 of the batch: box .* has no area"):
         net(*scene)
 
 
@@ -190,7 +190,11 @@ def test_frozen_stages_and_prefixes_have_no_gradient():
     trained = {name for name, p in net.named_parameters() if p.requires_grad}
     assert any(name.startswith("backbone.body.layer3") for name in trained)
     assert not any(name.startswith(("backbone.body.layer2", "backbone.body.conv1", "rpn")) for name in trained)
-    frozen = {k: v.clone() for k, v in net.state_dict().items() if k not in trained and "layer3" not in k and "layer4" not in k}
+    frozen = {
+        k: v.clone()
+        for k, v in net.state_dict().items()
+        if k not in trained and "layer3" not in k and "layer4" not in k
+    }
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
     sum(net(*make_scene([1, 2])).values()).backward()
     optimizer.step()

@@ -33,7 +33,9 @@ def test_random_keys_are_fixed_for_ever():
 KEYS = [[2189424117702987829, 2168501209459056323], [1417690071636080758, 2755859600526413025]]
 
 
-@pytest.mark.parametrize(("positives", "negatives", "expected"), [(50, 500, (4, 12)), (2, 500, (2, 14)), (3, 5, (3, 5))])
+@pytest.mark.parametrize(
+    ("positives", "negatives", "expected"), [(50, 500, (4, 12)), (2, 500, (2, 14)), (3, 5, (3, 5))]
+)
 def test_sample_counts_are_torchvisions(positives, negatives, expected):
     labels = torch.full((1, 700), -1)
     labels[0, :positives] = 2
@@ -63,7 +65,9 @@ def test_box_coding_equals_torchvision():
     torch.testing.assert_close(deltas, coder.encode_single(wanted, found), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(boxes.decode(deltas, found, weights), wanted, rtol=1e-5, atol=1e-4)
     wild = deltas * 50
-    torch.testing.assert_close(boxes.decode(wild, found, weights), coder.decode_single(wild, found), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(
+        boxes.decode(wild, found, weights), coder.decode_single(wild, found), rtol=1e-5, atol=1e-3
+    )
     assert boxes.decode(deltas.bfloat16(), found, weights).dtype == torch.float32
 
 

@@ -197,17 +197,17 @@ def test_files_that_cannot_be_weights_are_refused_by_name(tmp_path, make, messag
 def test_truncated_file_is_refused_by_name(tmp_path):
     path = checkpoint_of(small(), tmp_path / "cut.ckpt")
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="cut.ckpt.*(truncated|damaged)"):
+    with pytest.raises(UserError, match=r"cut.ckpt.*(truncated|damaged)"):
         small(weights="local", weights_path=path)
 
 
 def test_norms_that_do_not_fit_are_refused(tmp_path):
     """Frozen statistics that the file lacks would be the identity, and the loss would explode."""
     path = checkpoint_of(small(norm="group"), tmp_path / "group.ckpt")
-    with pytest.raises(UserError, match="norm=frozen: .*group.ckpt was trained with group; choose norm=group"):
+    with pytest.raises(UserError, match=r"norm=frozen: .*group.ckpt was trained with group; choose norm=group"):
         small(weights="local", weights_path=path, norm="frozen")
     path = checkpoint_of(small(norm="sync"), tmp_path / "sync.ckpt")
-    with pytest.raises(UserError, match="norm=group: .*trained with sync; choose norm=frozen, batch, sync"):
+    with pytest.raises(UserError, match=r"norm=group: .*trained with sync; choose norm=frozen, batch, sync"):
         small(weights="local", weights_path=path, norm="group")
     assert small(weights="local", weights_path=path, norm="frozen").weight_report.matched
 
