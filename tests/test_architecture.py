@@ -19,7 +19,7 @@ ALLOWED = {
     "metrics": set(),
     "decisions": {"predictions"},
     "reporting": {"predictions", "decisions"},
-    "callbacks": {"data", "predictions", "reporting"},
+    "callbacks": {"data", "metrics", "predictions", "reporting"},
     "predictions": set(),
     "errors": set(),
 }
