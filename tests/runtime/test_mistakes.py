@@ -120,3 +120,28 @@ def test_option_of_a_target_needs_no_plus(main_with) -> None:
 
 def test_environment_fixture_is_clean() -> None:
     assert not any(name.startswith("SLURM_") for name in clean_environment())
+
+
+def test_testing_what_was_never_trained(main_with) -> None:
+    status, said = main_with("train", "--config-dir", str(TOY / "configs"), "experiment=toy", "stages=[test]")
+    assert status == 2
+    assert "needs a trained model" in said
+    assert "ckpt_path=FILE" in said
+
+
+def test_checkpoint_of_another_model(main_with, tmp_path: Path) -> None:
+    import torch
+
+    common = ("--config-dir", str(TOY / "configs"), "experiment=toy")
+    assert main_with("train", *common, "run_id=first", "trainer.max_epochs=1", "stages=[fit]", "logger=none")[0] == 0
+    best = tmp_path / "logs" / "toy" / "runs" / "first" / "checkpoints" / "best.ckpt"
+    status, said = main_with("train", *common, f"ckpt_path={best}", "model.net.out_features=2", "run_id=second")
+    assert status == 2
+    assert "holds another model: model.net.out_features is 2 here and 1 there" in said
+    assert not (tmp_path / "logs" / "toy" / "runs" / "second").exists()
+    status, said = main_with("evaluate", f"ckpt_path={best}", "model.net.out_features=2", "stages=[test]")
+    assert (status, "holds another model" in said) == (2, True)
+    # Options that change no tensor may change.
+    resumed = main_with("train", *common, f"ckpt_path={best}", "model.optimizer.lr=0.5", "run_id=third", "logger=none")
+    assert resumed[0] == 0, resumed[1]
+    assert "state_dict" in torch.load(best, weights_only=True)

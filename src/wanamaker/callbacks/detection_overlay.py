@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from wanamaker.data.detection_batch import DetectionBatch
@@ -19,7 +20,8 @@ class DetectionOverlay(L.Callback):
     """Writes a sheet of photos with detections and annotations after validation and after test, on rank zero.
 
     The photos are the first of the loader, the same in every epoch, so that sheets can be compared. They also go to the
-    active loggers: TensorBoard gets the sheet, W&B the photos with boxes that can be switched on and off.
+    active loggers: TensorBoard gets the sheet, W&B the photos with boxes that can be switched on and off. Photos that
+    W&B does not take (a full disk, a lost service) are no reason to lose a training: the first failure is a warning.
 
     The module's ``validation_step`` and ``test_step`` return one dictionary per image: ``boxes`` [D, 4] xyxy in pixels
     of the file, ``scores`` [D], ``labels`` [D].
@@ -60,6 +62,7 @@ class DetectionOverlay(L.Callback):
         self.every_n_epochs, self.filename = every_n_epochs, filename
         self.output_dir = None if output_dir is None else Path(output_dir)
         self._photos: list[dict[str, Any]] = []
+        self._warned = False
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._photos = []
@@ -142,11 +145,22 @@ class DetectionOverlay(L.Callback):
             sheet.save(temporary, compress_level=4)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                self._log_to_wandb(logger, photos, names, stage, trainer.global_step)
+                try:
+                    self._log_to_wandb(logger, photos, names, stage, trainer.global_step)
+                except Exception as error:  # whatever W&B raises: its own errors, the system's, a service that is gone
+                    self._warn_once(error, path)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(
                     f"{stage}/overlay", np.asarray(sheet), trainer.global_step, dataformats="HWC"
                 )
+
+    def _warn_once(self, error: Exception, path: Path) -> None:
+        if not self._warned:
+            rank_zero_warn(
+                f"W&B did not take the overlay photos ({type(error).__name__}: {error}). They are still in {path}; "
+                "the run goes on, and further failures of this kind are not reported."
+            )
+            self._warned = True
 
     @staticmethod
     def _log_to_wandb(

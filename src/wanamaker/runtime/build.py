@@ -57,6 +57,11 @@ def build_data(config: DictConfig) -> LightningDataModule:
     return _make(config.data)
 
 
+def build_model(config: DictConfig) -> LightningModule:
+    """The model alone; building it checks its options and the files it starts from."""
+    return _make(config.model)
+
+
 def build_decision(config: DictConfig) -> Any:
     """What the predictions are handed to; building it checks its options."""
     return _make(config.decision)
@@ -70,7 +75,7 @@ def build(config: DictConfig, world_size: int = 1) -> Parts:
         world_size: Number of ranks of the run.
     """
     data = build_data(config)
-    model = _make(config.model)
+    model = build_model(config)
     trainer_config = OmegaConf.to_container(config.trainer, resolve=True)
     debugging = bool(trainer_config.get("fast_dev_run"))
     loggers = [] if debugging else _listed(config.logger)

@@ -140,11 +140,16 @@ def read_recipe(path: Path) -> DictConfig:
     return recipe
 
 
-def check_resume(path: Path, config: DictConfig) -> None:
+def check_resume(path: Path, config: DictConfig, model: LightningModule) -> None:
     """Refuse to resume from a checkpoint of another model.
 
+    Args:
+        path: The checkpoint.
+        config: The composed configuration.
+        model: Built from it.
+
     Raises:
-        UserError: naming the first settings that differ.
+        UserError: naming the settings that differ, or the first tensors that do not fit.
     """
     recipe = read_recipe(path)
     here = OmegaConf.to_container(OmegaConf.create({"model": config.model, **_context(config)}), resolve=True)["model"]
@@ -155,10 +160,14 @@ def check_resume(path: Path, config: DictConfig) -> None:
             f"and this experiment trains a {here['_target_'].rsplit('.', 1)[-1]}. "
             "Name a checkpoint of the same experiment, or ckpt_path=null to start afresh."
         )
-    differing = list(_differences(here.get("net"), there.get("net"), "model.net"))
-    if differing:
+    stored = {name: tuple(tensor.shape) for name, tensor in load(path, mmap=True)["state_dict"].items()}
+    built = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if stored != built:
+        unfit = sorted(name for name in stored.keys() | built.keys() if stored.get(name) != built.get(name))
+        reasons = list(_differences(here.get("net"), there.get("net"), "model.net"))[:4]
+        reasons += [f"{name} is {built.get(name)} here and {stored.get(name)} there" for name in unfit[:2]]
         raise UserError(
-            f"ckpt_path={path} holds another model: {'; '.join(differing[:4])}. "
+            f"ckpt_path={path} holds another model: {'; '.join(reasons)}. "
             "Repeat the command it was trained with, or start afresh with a new run id or ckpt_path=null."
         )
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,7 @@ def _preflight(
 
 def check_run(config: "DictConfig", output_dir: Path) -> int:
     """All checks of one composed run; returns the number of ranks on this machine."""
+    from wanamaker.nn.pretrained import without_pretrained_weights
     from wanamaker.runtime import build, checkpoint, checks, run
 
     checks.check_targets(config)
@@ -154,10 +156,6 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
             'torchrun or srun (README, "Clusters"), or use trainer.num_nodes=1.'
         )
     checks.check_batch(config, devices * nodes)
-    if "ckpt_path" in config and config.ckpt_path is not None and "fit" in config.stages:
-        resume = run.resume_path(config) if config.ckpt_path != "last" else output_dir / "checkpoints" / "last.ckpt"
-        if resume is not None and (config.ckpt_path != "last" or resume.exists()):
-            checkpoint.check_resume(resume, config)
     if config.get("decision") is not None:
         if "predict" not in config.stages:
             raise UserError(f"A decision needs predictions: stages={list(config.stages)} lacks predict.")
@@ -165,6 +163,13 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     data = build.build_data(config)
     if hasattr(data, "preflight"):
         data.preflight(list(config.stages))
+    resume = run.resume_path(config, output_dir)
+    # Building the model here tells of a wrong option or a missing file of weights before anything is written, and
+    # fetches weights once, not once a rank.
+    with nullcontext() if resume is None else without_pretrained_weights():
+        model = build.build_model(config)
+    if resume is not None:
+        checkpoint.check_resume(resume, config, model)
     return devices
 
 

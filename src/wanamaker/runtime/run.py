@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from wanamaker.errors import UserError
+from wanamaker.nn.pretrained import without_pretrained_weights
 from wanamaker.runtime import checkpoint
 from wanamaker.runtime.build import Parts, build
 from wanamaker.runtime.console import quieten
@@ -25,14 +27,28 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
 
 
-def resume_path(config: DictConfig) -> Path | None:
-    """The checkpoint to go on from: none when `ckpt_path=last` and the run has none yet."""
-    if config.ckpt_path is None:
-        return None
+def resume_path(config: DictConfig, output_dir: Path) -> Path | None:
+    """The checkpoint that training goes on from, or that the stages use when none of them trains.
+
+    Returns:
+        None when training starts afresh: `ckpt_path=null`, or `last` and the run has none yet.
+
+    Raises:
+        UserError: when nothing is trained and nothing was.
+    """
+    fits = "fit" in config.stages
+    if config.ckpt_path not in (None, "last"):
+        return Path(config.ckpt_path)
     if config.ckpt_path == "last":
-        last = Path(config.paths.output_dir) / "checkpoints" / "last.ckpt"
-        return last if last.exists() else None
-    return Path(config.ckpt_path)
+        for name in ("last.ckpt",) if fits else ("best.ckpt", "last.ckpt"):
+            if (output_dir / "checkpoints" / name).exists():
+                return output_dir / "checkpoints" / name
+    if not fits:
+        raise UserError(
+            f"stages={list(config.stages)} needs a trained model: name it with ckpt_path=FILE, "
+            "name the run that has one with run_id=NAME, or add fit to the stages."
+        )
+    return None
 
 
 def train(config: DictConfig) -> float | None:
@@ -45,10 +61,12 @@ def train(config: DictConfig) -> float | None:
         The monitored metric of the best checkpoint, for a sweeper; None when the stages produce none.
     """
     started = time.monotonic()
-    resume = resume_path(config)
+    resume = resume_path(config, Path(config.paths.output_dir))
     quieten()
     seed_everything(config.seed, workers=True, verbose=False)
-    parts = build(config, world_size())
+    # Weights to start from are not needed, and need not be on disk any more, where a checkpoint replaces them.
+    with nullcontext() if resume is None else without_pretrained_weights():
+        parts = build(config, world_size())
     trainer = parts.trainer
     metrics: dict[str, float] = {}
     for stage in config.stages:
@@ -77,7 +95,8 @@ def evaluate(config: DictConfig) -> float | None:
     started = time.monotonic()
     quieten()
     seed_everything(config.seed, workers=True, verbose=False)
-    parts = build(config, world_size())
+    with without_pretrained_weights():
+        parts = build(config, world_size())
     trainer = parts.trainer
     _load_weights(parts, Path(config.ckpt_path))
     metrics: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Sheets during training: when they are drawn, what is on them, and what loggers get."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,29 @@ def test_wandb_gets_photos_with_boxes(
     assert found["scores"] == {"score": 0.75}
     assert truth["box_caption"] == "bottle"
     assert boxes["predictions"]._class_labels[2] == "jar"
+
+
+def test_wandb_that_fails_is_told_once_and_ends_nothing(
+    make_trainer: Callable[..., Trainer], drawn: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    attempts: list[str] = []
+
+    def fail(self: Any, key: str, *args: Any, **kwargs: Any) -> None:
+        attempts.append(key)
+        raise OSError("the service is gone")
+
+    monkeypatch.setattr(OfflineFirstWandbLogger, "log_image", fail)
+    monkeypatch.setattr(OfflineFirstWandbLogger, "log_metrics", lambda self, metrics, step=None: None)
+    logger = OfflineFirstWandbLogger(run_id="r", save_dir=str(tmp_path))
+    trainer = make_trainer(callbacks=[DetectionOverlay()], logger=logger, max_epochs=2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.fit(ToyDetector())
+    assert attempts == ["val/overlay", "val/overlay"]
+    assert trainer.current_epoch == 2
+    assert len([w for w in told if "the service is gone" in str(w.message)]) == 1
+    assert (tmp_path / "overlays" / "val.png").exists()
 
 
 @pytest.mark.parametrize(
