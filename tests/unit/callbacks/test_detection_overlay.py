@@ -153,6 +153,7 @@ def test_wandb_gets_photos_with_boxes(
     monkeypatch.setattr(OfflineFirstWandbLogger, "log_metrics", lambda self, metrics, step=None: logged.append(metrics))
     logger = OfflineFirstWandbLogger(run_id="r", save_dir=str(tmp_path))
     make_trainer(callbacks=[DetectionOverlay(max_images=2)], logger=logger).validate(ToyDetector(), verbose=False)
+    logger.finish()
     images = next(m["val/overlay"] for m in logged if "val/overlay" in m)
     assert len(images) == 2
     boxes = images[0]._boxes
@@ -181,6 +182,7 @@ def test_wandb_that_fails_is_told_once_and_ends_nothing(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         trainer.fit(ToyDetector())
+    logger.finish()
     assert attempts == ["val/overlay", "val/overlay"]
     assert trainer.current_epoch == 2
     assert len([w for w in told if "the service is gone" in str(w.message)]) == 1
