@@ -102,6 +102,8 @@ def line_figure(
             ends.append((float(y_[-1]), float(x_[-1]), name, colour))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
+        if all(float(x).is_integer() for xs, _ in series.values() for x in xs if np.isfinite(x)):
+            axes.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 1.5
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         low, high = axes.get_ylim()
         last = max((x for _, x, _, _ in ends), default=1.0)
