@@ -41,7 +41,7 @@ def main() -> None:
             render = ["scripts/render_shelf.py", "--out", str(data / "coco"), "--layout", "coco2017"]
             seconds([sys.executable, *render, "--train", "32", "--val", "16", "--test", "0"], environment)
             environment["WANAMAKER_DATA_DIR"] = str(data)
-            options = ["data.num_classes=6", "data.categories=null"]
+            options = ["data.num_classes=8", "data.categories=null"]
             print("COCO is not on disk: rendered shelf photos in COCO's layout stand in for it.")
         else:
             options = []
