@@ -49,7 +49,15 @@ def main() -> None:
             "menu (python train.py)": (["train.py"], 4.0),
             "python train.py --help": (["train.py", "--help"], 4.0),
             "faster_rcnn_coco debug=fdr, whole command": (
-                ["train.py", "experiment=faster_rcnn_coco", "debug=fdr", "model.net.weights=none", *options],
+                [
+                    "train.py",
+                    "experiment=faster_rcnn_coco",
+                    "debug=fdr",
+                    "model.net.weights=none",
+                    "model.net.norm=sync",
+                    "model.net.trainable_layers=null",
+                    *options,
+                ],
                 15.0,
             ),
         }
