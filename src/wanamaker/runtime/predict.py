@@ -45,13 +45,14 @@ def predict(parts: Parts, output_dir: Path) -> Any:
     finally:
         trainer.callbacks.remove(collect)
     folder = output_dir / "predictions"
+    # A rank of a very small data set may have had no batch.
+    merged = type(collect.outputs[0]).concat(collect.outputs) if collect.outputs else None
     if trainer.world_size == 1:
-        merged = type(collect.outputs[0]).concat(collect.outputs)
+        assert merged is not None, "a data module refuses data without a row"
         merged.write(folder)
         return merged
     shards = output_dir / ".prediction-shards"
-    if collect.outputs:  # a rank of a very small data set may have had no batch
-        merged = type(collect.outputs[0]).concat(collect.outputs)
+    if merged is not None:
         merged.write(shards / f"rank-{trainer.global_rank:05d}")
     trainer.strategy.barrier("predictions written")
     if not trainer.is_global_zero:

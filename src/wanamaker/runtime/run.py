@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wanamaker.errors import UserError
 from wanamaker.nn.pretrained import without_pretrained_weights
+from wanamaker.predictions import atomic_path
 from wanamaker.runtime import checkpoint
 from wanamaker.runtime.build import Parts, build
 from wanamaker.runtime.console import quieten
@@ -178,7 +179,7 @@ def _finish(config: DictConfig, trainer: Trainer, metrics: dict[str, float], sta
             "seed": config.seed,
             "monitor": {**OmegaConf.to_container(config.monitor), "value": value},  # type: ignore[dict-item]
             "metrics": dict(sorted(metrics.items())),
-            "best_checkpoint": str(best) if best else config.ckpt_path if best is None else None,
+            "best_checkpoint": str(best) if best else config.ckpt_path,
             "epochs": trainer.current_epoch,
             "optimizer_steps": trainer.global_step,
             "world_size": trainer.world_size,
@@ -201,9 +202,8 @@ def _finish(config: DictConfig, trainer: Trainer, metrics: dict[str, float], sta
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically; numbers that are not finite become null."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:
