@@ -248,7 +248,7 @@ class CocoDataModule(L.LightningDataModule):
             raise RuntimeError("Categories are known after setup() or preflight().")
         return next(iter(self._indices.values()))
 
-    def image_table(self) -> pd.DataFrame:
+    def sample_table(self) -> pd.DataFrame:
         """Images of the test split: image_id, file_name, path, width and height in pixels of the file."""
         index = self._index("test")
         folder = self.splits["test"].images

@@ -157,7 +157,7 @@ class ImageFolderDataModule(L.LightningDataModule):
             category_name=self.class_names,
         )
 
-    def image_table(self) -> pd.DataFrame:
+    def sample_table(self) -> pd.DataFrame:
         """The photos: image_id, file_name, path, width and height in pixels of the file."""
         self.preflight()
         assert self._index is not None

@@ -1,16 +1,22 @@
 """Learning-rate schedules counted in optimiser steps.
 
-Both factories take ``total_steps`` last-minute from the module (``trainer.estimated_stepping_batches``), so that a
-recipe says *fractions* of a run and stays valid when the number of epochs, images or ranks changes.
+Both factories take ``total_steps`` last-minute from the module (`total_steps`), so that a recipe says *fractions* of a
+run and stays valid when the number of epochs, samples or ranks changes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from wanamaker.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 
 def _check(total_steps: int, warmup_steps: int, warmup_start: float) -> None:
@@ -102,3 +108,28 @@ def warmup_multistep(
         return _warmup_factor(step, warmup, warmup_start) * gamma ** sum(step >= s for s in steps)
 
     return LambdaLR(optimizer, factor)
+
+
+def total_steps(trainer: Trainer) -> int:
+    """Optimiser steps of the whole fit.
+
+    ``trainer.estimated_stepping_batches`` would build the training loader here and keep it, before a resumed run has
+    its position back; the resumed epoch would then start with its first batch. Counting on a loader of our own leaves
+    Lightning to build the one it trains with.
+
+    Raises:
+        UserError: neither epochs nor steps are bounded.
+    """
+    if trainer.datamodule is None:
+        steps = trainer.estimated_stepping_batches
+    elif trainer.max_epochs == -1:
+        steps = float("inf") if trainer.max_steps == -1 else trainer.max_steps
+    else:
+        batches = len(trainer.datamodule.train_dataloader())
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
+        steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+    if steps == float("inf"):
+        raise UserError("A schedule needs an end: set trainer.max_epochs or trainer.max_steps, or model.scheduler=null")
+    return max(1, int(steps))

@@ -26,7 +26,9 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
         "checkpoint": str(config.ckpt_path),
         "monitor": config.monitor.metric,
     }
-    written = decision.write(predictions, parts.data.image_table(), output_dir, metrics, run)
+    # What lies behind the rows of the predictions, such as the photos; a data module whose predictions say all has none.
+    samples = parts.data.sample_table() if hasattr(parts.data, "sample_table") else None
+    written = decision.write(predictions, samples, output_dir, metrics, run)
     folders = Counter(path.parent for path in written)
     for folder, count in folders.items():
         names = [path.name for path in written if path.parent == folder]

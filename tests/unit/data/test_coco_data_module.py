@@ -233,10 +233,10 @@ def test_prediction_loader_is_collated_once(split: dict[str, Any]) -> None:
             assert_same(first, second)
 
 
-def test_names_ids_and_image_table(split: dict[str, Any]) -> None:
+def test_names_ids_and_sample_table(split: dict[str, Any]) -> None:
     data = module(split, test={**split, "subset": [2, 4]})
     assert (data.class_names, data.category_ids, data.num_classes) == (["plate", "cup"], [3, 7], 2)
-    table = data.image_table()
+    table = data.sample_table()
     assert list(table.columns) == ["image_id", "file_name", "path", "width", "height"]
     assert table.image_id.tolist() == [30, 40]
     assert table.width.tolist() == [60, 80]

@@ -40,7 +40,7 @@ def test_batches_and_table(photos: Path) -> None:
     data = module(photos, class_names=["cup", "plate"])
     data.prepare_data()
     data.setup("predict")
-    table = data.image_table()
+    table = data.sample_table()
     assert table.file_name.tolist() == ["a.JPG", "b.png", "shop 2/c.jpeg"]
     assert table.image_id.tolist() == [1, 2, 3]
     assert table.width.tolist() == [30, 40, 50]
@@ -63,7 +63,7 @@ def test_lightning_predicts_each_photo_once(photos: Path) -> None:
 
 
 def test_one_photo(photos: Path) -> None:
-    assert module(photos / "b.png").image_table().file_name.tolist() == ["b.png"]
+    assert module(photos / "b.png").sample_table().file_name.tolist() == ["b.png"]
 
 
 def test_user_errors(photos: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_unreadable_photos(photos: Path, caplog: pytest.LogCaptureFixture) -> No
     with pytest.raises(UserError, match=r"1 of 4 photos cannot be decoded: .*broken\.jpg.*skip_unreadable=true"):
         module(photos).preflight()
     with caplog.at_level(logging.WARNING):
-        table = module(photos, skip_unreadable=True).image_table()
+        table = module(photos, skip_unreadable=True).sample_table()
     assert len(table) == 3
     assert "broken.jpg" in caplog.text
 
@@ -91,6 +91,6 @@ def test_exif_rotation_is_told(photos: Path, caplog: pytest.LogCaptureFixture) -
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(photos / "turned.jpg", exif=exif)
     with caplog.at_level(logging.WARNING):
-        table = module(photos).image_table()
+        table = module(photos).sample_table()
     assert "1 of 4 photos carry an EXIF rotation" in caplog.text
     assert table.set_index("file_name").loc["turned.jpg", "width"] == 40

@@ -49,8 +49,8 @@ def test_batches_and_tables(tmp_path: Path) -> None:
         assert len(labels) == len(boxes)
         assert ((labels >= 1) & (labels <= 8)).all()
     data.setup("test")
-    assert len(data.image_table()) == 3
-    assert all(Path(path).is_file() for path in data.image_table()["path"])
+    assert len(data.sample_table()) == 3
+    assert all(Path(path).is_file() for path in data.sample_table()["path"])
 
 
 def test_classes_are_known_before_anything_is_drawn(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from wanamaker.data.detection_batch import DetectionBatch
 from wanamaker.errors import UserError
 from wanamaker.metrics.coco import CocoMetrics
+from wanamaker.nn.schedules import total_steps
 from wanamaker.predictions import Detections
 
 from .finite import FiniteWatch
@@ -83,7 +83,7 @@ class FasterRCNNModule(LightningModule):
         optimizer = self.make_optimizer(self._parameter_groups())
         if self.make_scheduler is None:
             return optimizer
-        schedule = self.make_scheduler(optimizer, total_steps=self._total_steps())
+        schedule = self.make_scheduler(optimizer, total_steps=total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -225,30 +225,6 @@ class FasterRCNNModule(LightningModule):
         if spared:
             groups.append({"params": spared, "weight_decay": 0.0})
         return groups
-
-    def _total_steps(self) -> int:
-        """Optimiser steps of the whole fit.
-
-        ``trainer.estimated_stepping_batches`` would build the training loader here and keep it, before a resumed run
-        has its position back; the resumed epoch would then start with its first batch. Counting on a loader of our
-        own leaves Lightning to build the one it trains with.
-        """
-        trainer = self.trainer
-        if trainer.datamodule is None:
-            steps = trainer.estimated_stepping_batches
-        elif trainer.max_epochs == -1:
-            steps = float("inf") if trainer.max_steps == -1 else trainer.max_steps
-        else:
-            batches = len(trainer.datamodule.train_dataloader())
-            limit = trainer.limit_train_batches
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-            steps = math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1)
-            steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
-        if steps == float("inf"):
-            raise UserError(
-                "A schedule needs an end: set trainer.max_epochs or trainer.max_steps, or model.scheduler=null"
-            )
-        return max(1, int(steps))
 
     def _mean_over_ranks(self, values: Tensor) -> Tensor:
         if self.trainer.world_size > 1:

@@ -1,21 +1,11 @@
-"""Prediction artefacts: what a model hands to decisions and reports, as typed arrays and as Parquet files.
+"""`Detections`: the objects a detector found on a set of images.
 
 Axis letters: D detections, I images.
-
-A file carries its own description in the Parquet metadata, under the keys ``wanamaker.kind`` (which type wrote it),
-``wanamaker.schema_version`` and ``wanamaker.header`` (JSON: everything that is not a column). `read_predictions` looks
-at the kind and returns the right type, so an artefact can be read without knowing which family made it. A new family
-adds its type here and decorates it with `prediction_kind`.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,115 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from wanamaker.errors import UserError
+from wanamaker.predictions.artefact import as_array, prediction_kind, read_predictions, write_table
 
 if TYPE_CHECKING:  # both cost half a second to import, and the menu of experiments does not need them
     import pandas as pd
     import pyarrow as pa
-
-_META_KIND = b"wanamaker.kind"
-_META_VERSION = b"wanamaker.schema_version"
-_META_HEADER = b"wanamaker.header"
-
-KINDS: dict[str, type] = {}
-
-
-def prediction_kind(cls: type) -> type:
-    """Register an artefact type under its ``kind``; the type has ``kind``, ``schema_version`` and ``from_table``."""
-    if cls.kind in KINDS:
-        raise ValueError(f"prediction kind {cls.kind!r} is already taken by {KINDS[cls.kind].__name__}.")
-    KINDS[cls.kind] = cls
-    return cls
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it becomes ``path`` only if the block succeeds.
-
-    A reader therefore sees the old file or the new one, never half of one. The parent folder is created.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full. The earlier file, if any, is untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(_write_problem(path, error)) from error
-    finally:
-        # After a success the file has moved. The clean-up must not hide the first error.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _write_problem(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"Cannot write {path}: {error.strerror}. Free some space or set paths.output_dir elsewhere."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"Cannot write {path}: {error.strerror}. Make the folder writable or set paths.output_dir elsewhere."
-    return f"Cannot write {path}: {error}. Check the folder, or set paths.output_dir elsewhere."
-
-
-def write_table(table: pa.Table, path: Path, *, kind: str, schema_version: int, header: Mapping[str, Any]) -> Path:
-    """Write ``table`` atomically as Parquet, with the description that `read_predictions` needs."""
-    import pyarrow.parquet as pq
-
-    metadata = {
-        **(table.schema.metadata or {}),
-        _META_KIND: kind.encode(),
-        _META_VERSION: str(schema_version).encode(),
-        _META_HEADER: json.dumps(header).encode(),
-    }
-    with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
-    return Path(path)
-
-
-def read_predictions(path: Path | str) -> Any:
-    """Read any artefact written by this module.
-
-    Args:
-        path: the Parquet file, or a folder that holds exactly one artefact.
-
-    Returns:
-        The type registered for the file's kind, for example `Detections`.
-
-    Raises:
-        UserError: nothing there, not Parquet, written by something else, or by a newer version of Wanamaker.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(path)
-    if path.is_dir():
-        found = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
-        if len(found) != 1:
-            names = ", ".join(p.name for p in found) or "none"
-            raise UserError(f"Expected one predictions file in {path}, found {len(found)} ({names}). Name the file.")
-        path = found[0]
-    if not path.is_file():
-        raise UserError(f"No predictions at {path}. Run evaluate.py first, or check the path.")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"Cannot read {path} as Parquet ({error}). Run evaluate.py again to rewrite it.") from error
-    metadata = table.schema.metadata or {}
-    kind = metadata.get(_META_KIND, b"").decode()
-    if kind not in KINDS:
-        raise UserError(
-            f"{path} holds predictions of kind {kind or 'unknown'!r}; known kinds: {', '.join(sorted(KINDS))}. "
-            "Write it with evaluate.py."
-        )
-    cls = KINDS[kind]
-    version = int(metadata[_META_VERSION])
-    if version > cls.schema_version:
-        raise UserError(
-            f"{path} has schema version {version} of {kind!r}; this Wanamaker reads up to {cls.schema_version}. "
-            "Upgrade it."
-        )
-    return cls.from_table(table, json.loads(metadata[_META_HEADER]))
 
 
 @prediction_kind
@@ -222,17 +108,19 @@ class Detections:
             image_ids: [B]. An image that comes twice (a padded sampler) is kept once, at its first place.
             class_names: K names.
         """
-        ids = _array(image_ids, np.int64).reshape(-1)
+        ids = as_array(image_ids, np.int64).reshape(-1)
         if len(ids) != len(outputs):
             raise ValueError(f"{len(outputs)} outputs for {len(ids)} image ids; there must be one for each.")
         _, first = np.unique(ids, return_index=True)
         order = np.sort(first)
-        boxes = [_array(outputs[i]["boxes"], np.float32).reshape(-1, 4) for i in order]
+        boxes = [as_array(outputs[i]["boxes"], np.float32).reshape(-1, 4) for i in order]
         return cls(
             image_id=np.repeat(ids[order], [len(b) for b in boxes]),
             boxes=np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
-            score=np.concatenate([np.zeros(0, np.float32), *(_array(outputs[i]["scores"], np.float32) for i in order)]),
-            label=np.concatenate([np.zeros(0, np.int64), *(_array(outputs[i]["labels"], np.int64) for i in order)]),
+            score=np.concatenate(
+                [np.zeros(0, np.float32), *(as_array(outputs[i]["scores"], np.float32) for i in order)]
+            ),
+            label=np.concatenate([np.zeros(0, np.int64), *(as_array(outputs[i]["labels"], np.int64) for i in order)]),
             class_names=list(class_names),
             image_ids_seen=ids[order],
         )
@@ -251,10 +139,10 @@ class Detections:
         """
         outputs = []
         for target in targets:
-            single = _array(target["iscrowd"], np.int64) == 0
-            boxes = _array(target["boxes"], np.float64).reshape(-1, 4)[single]
+            single = as_array(target["iscrowd"], np.int64) == 0
+            boxes = as_array(target["boxes"], np.float64).reshape(-1, 4)[single]
             boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-            labels = _array(target["labels"], np.int64)[single]
+            labels = as_array(target["labels"], np.int64)[single]
             outputs.append({"boxes": boxes, "scores": np.ones(len(labels)), "labels": labels})
         return cls.from_outputs(outputs, image_ids, class_names)
 
@@ -369,7 +257,7 @@ class Detections:
         return artefact
 
     @classmethod
-    def from_table(cls, table: pa.Table, header: Mapping[str, Any]) -> Detections:
+    def from_table(cls, table: pa.Table, header: Mapping[str, Any], path: Path | None = None) -> Detections:
         """Rebuild from the columns and the header; `read_predictions` calls this."""
         columns = {name: table[name].to_numpy() for name in ("image_id", "label", "score", "x1", "y1", "x2", "y2")}
         return cls(
@@ -380,12 +268,3 @@ class Detections:
             class_names=list(header["class_names"]),
             image_ids_seen=np.array(header["image_ids_seen"], dtype=np.int64),
         )
-
-
-def _array(value: Any, dtype: type) -> np.ndarray:
-    """An array from an array or a tensor of any device and precision (NumPy has no bfloat16, hence the cast there)."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if value.element_size() < 4 and value.is_floating_point() else value
-        value = value.numpy()
-    return np.asarray(value, dtype=dtype)

@@ -1,0 +1,19 @@
+"""Prediction artefacts: what a model hands to decisions and reports, as typed arrays and as Parquet files.
+
+Decisions and reports read these types and never a model: two families that write the same type can be told apart by
+nobody behind them. A new type gets its own file here, is decorated with `prediction_kind`, and is named below.
+"""
+
+from wanamaker.predictions.artefact import KINDS, atomic_path, prediction_kind, read_predictions
+from wanamaker.predictions.detections import Detections
+from wanamaker.predictions.mix import MixPredictions, MixResponse
+
+__all__ = [
+    "KINDS",
+    "Detections",
+    "MixPredictions",
+    "MixResponse",
+    "atomic_path",
+    "prediction_kind",
+    "read_predictions",
+]
