@@ -40,6 +40,9 @@ class PanelSchema:
         kpi: name of the KPI column.
         kpi_unit: such as "units" or "EUR".
         money_unit: of spend and price, such as "EUR" or "INR crore".
+        price_unit: of prices where it is not `money_unit`, such as "INR" beside spend in crore; "" is `money_unit`.
+        national: [C], True for a channel that is one national amount seen by every series: a plan cannot give it to
+            one series and take it from another. () is none.
         kpi_value: money that one unit of the KPI is worth to the user (1 where the KPI is revenue in `money_unit`).
         period: pandas offset of the calendar: "D", "W-SUN", "MS", ...
         periods_per_year: 365.25, 52.18 or 12.
@@ -67,6 +70,8 @@ class PanelSchema:
     kpi_unit: str = "units"
     money_unit: str = "money"
     kpi_value: float = 1.0
+    price_unit: str = ""
+    national: tuple[bool, ...] = ()
     price: tuple[str, ...] = ()
     price_direction: tuple[int, ...] = ()
     own_price: tuple[int, ...] = ()
@@ -109,7 +114,8 @@ class MediaPanel:
         media: float32 [G, T, C], what the audience was exposed to, per period: impressions, clicks, or money.
         spend: float32 [G, T, C], money per period; 0 for organic channels. The same array as `media` where the file
             has money only.
-        lead_in: float32 [G, H, C], `media` of the periods before the first; H may be 0.
+        lead_in: float32 [G, H, C], media of the periods before the first, as contacts (reach x frequency) where both
+            are given; H may be 0.
         contact_frequency: float32 [G, T, C] or None: contacts per person for channels given as reach and frequency,
             whose `media` is the reach; 1 for the others.
         price: float32 [G, T, P], money, above 0.

@@ -49,11 +49,12 @@ class MixResponse:
     Attributes:
         series, channels, drivers: names, [G], [C], [D].
         link: "identity" or "log".
-        kpi, kpi_unit, money_unit: words for tables and figures.
+        kpi, kpi_unit, money_unit, price_unit: words for tables and figures; `price_unit` is of prices.
         kpi_value: money per unit of the KPI.
         periods_per_year: of the calendar.
         period: pandas offset of the calendar.
         paid: bool [C], False for organic channels.
+        national: bool [C], True where all series see one national amount, which a plan can only move as a whole.
         adstock: float64 [S, C, L], newest first.
         adstock_first: bool [C].
         media_scale: float64 [G, C], above 0, media units.
@@ -81,10 +82,12 @@ class MixResponse:
     kpi: str
     kpi_unit: str
     money_unit: str
+    price_unit: str
     kpi_value: float
     period: str
     periods_per_year: float
     paid: np.ndarray
+    national: np.ndarray
     adstock: np.ndarray
     adstock_first: np.ndarray
     media_scale: np.ndarray
@@ -116,6 +119,7 @@ class MixResponse:
             "adstock": (S, C, self.adstock.shape[-1]),
             "adstock_first": (C,),
             "paid": (C,),
+            "national": (C,),
             "media_scale": (G, C),
             "cost_per_media": (G, C),
             "media_max": (G, C),
@@ -299,9 +303,8 @@ class MixPredictions:
         }
         for name in ("media", "spend", "driver"):
             values = np.asarray(getattr(self, name), np.float64)
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), max(values.shape[1], 0))
-            if values.shape[1] == 0:
-                del columns[name]
+            if values.shape[1]:  # a list of width 0 cannot be written
+                columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
         header = {name: getattr(self.response, name) for name in sorted(_TEXT)}
         header |= {"part_names": list(self.part_names), "part_kinds": list(self.part_kinds)}
         return write_table(pa.table(columns), path, kind=self.kind, schema_version=self.schema_version, header=header)

@@ -24,6 +24,7 @@ from wanamaker.reporting.contact_sheet import Tile, contact_sheet
 from wanamaker.reporting.export import check_database_url, check_formats, write_database, write_tables
 from wanamaker.reporting.overlay import draw_detections, to_picture
 from wanamaker.reporting.report import Shot, attribute_report
+from wanamaker.reporting.training import training_history
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +159,7 @@ class AttributesReport:
                 contact_sheet(tiles, kept.class_names, title=self.title, subtitle=note, tile_side=520).save(temporary)
             written.append(output_dir / SHEET)
         if self.report:
-            page = attribute_report(products, summary, shots, metrics, run, self._settings(), _history(run))
+            page = attribute_report(products, summary, shots, metrics, run, self._settings(), training_history(run))
             with atomic_path(output_dir / REPORT) as temporary:
                 temporary.write_text(page, encoding="utf-8")
             written.append(output_dir / REPORT)
@@ -221,20 +222,3 @@ def _detection_table(detections: Detections, images: pd.DataFrame) -> pd.DataFra
 
 def _caption(file_name: str, found: int, truth: np.ndarray | None) -> str:
     return f"{Path(file_name).name}: {found} found" + ("" if truth is None else f", {len(truth)} annotated")
-
-
-def _history(run: Mapping[str, Any]) -> pd.DataFrame | None:
-    """The curves of the training that made the checkpoint, where they are still beside it."""
-    import pandas as pd
-
-    checkpoint = run.get("checkpoint")
-    if not checkpoint:
-        return None
-    folder = Path(str(checkpoint)).parent.parent
-    for path in (folder / "csv" / "metrics.csv", folder / "metrics.csv"):
-        if path.is_file():
-            try:
-                return pd.read_csv(path)
-            except (OSError, ValueError) as error:  # ValueError: pandas' parser errors
-                raise UserError(f"{path} cannot be read ({error}); move it away to do without the curves.") from error
-    return None

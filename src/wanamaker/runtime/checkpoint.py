@@ -160,7 +160,11 @@ def check_resume(path: Path, config: DictConfig, model: LightningModule) -> None
             f"and this experiment trains a {here['_target_'].rsplit('.', 1)[-1]}. "
             "Name a checkpoint of the same experiment, or ckpt_path=null to start afresh."
         )
-    stored = {name: tuple(tensor.shape) for name, tensor in load(path, mmap=True)["state_dict"].items()}
+    loaded = load(path, mmap=True)
+    if next(model.parameters(), None) is None:
+        # Sized by its data: the checkpoint knows the sizes, and the module compares them with the data's in `setup`.
+        model.on_load_checkpoint(loaded)
+    stored = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
     built = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if stored != built:
         unfit = sorted(name for name in stored.keys() | built.keys() if stored.get(name) != built.get(name))

@@ -26,7 +26,7 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
         "checkpoint": str(config.ckpt_path),
         "monitor": config.monitor.metric,
     }
-    # What lies behind the rows of the predictions, such as the photos; a data module whose predictions say all has none.
+    # What lies behind the rows of the predictions, such as photos; None where the predictions say all.
     samples = parts.data.sample_table() if hasattr(parts.data, "sample_table") else None
     written = decision.write(predictions, samples, output_dir, metrics, run)
     folders = Counter(path.parent for path in written)

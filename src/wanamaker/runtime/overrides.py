@@ -109,14 +109,14 @@ def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
         if not walked:
             known |= set(GlobalHydra.instance().config_loader().list_groups(""))
         accepted = arguments_of(str(target)) if target else frozenset()
-        if not target and walked and not known and node._get_flag("struct") is not True:
-            return True
+        if not target and walked and not known:
+            return True  # an empty mapping is there to be filled, such as decision.scenarios
         if accepted is None or part in accepted:
             return True
         place = f"'{'.'.join(walked)}'" if walked else "the top level"
         place += f" ({target})" if target else ""
         raise UserError(f"'{key}' is no option: {place} has no '{part}'.{nearest(part, known | accepted)}")
-    return False
+    return isinstance(node, DictConfig) and not node  # {} given as a whole is added to
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

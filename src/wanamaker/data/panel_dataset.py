@@ -1,0 +1,156 @@
+"""Rows of a panel as `MediaBatch`es, gathered from the panel's own arrays, and the order in which training sees them.
+
+Axis letters: G series, T periods, C media channels, B batch rows, L adstock taps, H periods before the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wanamaker.data.media_panel import MediaBatch, MediaPanel
+from wanamaker.data.sampler import EpochBatchSampler, seeded_permutation, stable_seed
+
+
+class PanelDataset(Dataset):
+    """Some rows of a panel. A batch is one gather per tensor; nothing of the panel is copied or scaled here.
+
+    Args:
+        panel: The whole panel; its arrays are shared, not copied.
+        season: float32 [T, S].
+        trend: float32 [T, R].
+        rows: int64 [N], the rows to serve, as series * T + time.
+        taps: L, the row's own period and `taps - 1` before it.
+    """
+
+    def __init__(self, panel: MediaPanel, season: np.ndarray, trend: np.ndarray, rows: np.ndarray, taps: int) -> None:
+        self.rows = torch.from_numpy(rows)
+        self.taps, self.periods = taps, panel.num_periods
+        self.kpi, self.media, self.lead_in = (torch.from_numpy(x) for x in (panel.kpi, panel.media, panel.lead_in))
+        self.price, self.promotion = torch.from_numpy(panel.price), torch.from_numpy(panel.promotion)
+        self.control = torch.from_numpy(panel.control)
+        self.season, self.trend = torch.from_numpy(season), torch.from_numpy(trend)
+        frequency = panel.contact_frequency
+        self.frequency = None if frequency is None else torch.from_numpy(frequency)
+        self.lags = torch.arange(taps)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> MediaBatch:
+        """One row, as a batch of one."""
+        return self.__getitems__([place])
+
+    def __getitems__(self, places: Sequence[int]) -> MediaBatch:
+        """Several rows at once; `DataLoader` calls this with all keys of a batch.
+
+        Args:
+            places: [B], numbers in 0..N-1.
+        """
+        row = self.rows[torch.as_tensor(places)]
+        series, time = row // self.periods, row % self.periods
+        return MediaBatch(
+            row=row,
+            series=series,
+            time=time,
+            kpi=self.kpi[series, time],
+            media=self._history(series, time),
+            price=self.price[series, time],
+            promotion=self.promotion[series, time],
+            control=self.control[series, time],
+            season=self.season[time],
+            trend=self.trend[time],
+        )
+
+    def _history(self, series: Tensor, time: Tensor) -> Tensor:
+        """Media of each row's own period and of those before it, newest first, [B, L, C]."""
+        then = time[:, None] - self.lags  # [B, L]; negative before the panel begins
+        inside = then.clamp(min=0)
+        media = self.media[series[:, None], inside]  # [B, L, C]
+        if self.frequency is not None:  # reach becomes contacts
+            media *= self.frequency[series[:, None], inside]
+        before = then < 0
+        if bool(before.any()):
+            media[before] = 0
+            known = self.lead_in.shape[1]
+            row, tap = torch.nonzero(before & (then >= -known), as_tuple=True)
+            media[row, tap] = self.lead_in[series[row], known + then[row, tap]]
+        return media
+
+
+def whole_batch(batch: MediaBatch) -> MediaBatch:
+    """The collate function of a `PanelDataset`, which hands over whole batches."""
+    return batch
+
+
+class WholePanelBatches(Dataset):
+    """Takes the keys of a whole batch; see `detection_loader.WholeBatches` for why prediction needs it."""
+
+    def __init__(self, dataset: PanelDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, places: Sequence[int]) -> MediaBatch:
+        return self.dataset.__getitems__(places)
+
+
+class PanelBatchSampler(EpochBatchSampler):
+    """Training batches whose epoch is several passes over the rows.
+
+    A small panel has so few batches that the work around an epoch (validation, checkpoints, metrics) would cost more
+    than the training. Every pass has its own permutation, and no batch straddles two passes: the last batch of a pass
+    is completed with rows from the pass's start.
+
+    Args:
+        num_samples: Rows.
+        batch_size: Global batch, divisible by the number of ranks.
+        passes: Passes over the rows in one epoch.
+        **options: As in `EpochBatchSampler`.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, passes: int = 1, **options: Any) -> None:
+        self.passes = passes
+        super().__init__(num_samples, batch_size, **options)
+
+    @property
+    def per_pass(self) -> int:
+        """Global batches of one pass."""
+        return super().__len__()
+
+    def __len__(self) -> int:
+        return self.passes * self.per_pass
+
+    def pass_batches(self, epoch: int, number: int) -> np.ndarray:
+        """Rows of every global batch of one pass, int64 [batches, batch_size]."""
+        if self.shuffle:
+            order = seeded_permutation(self.num_samples, stable_seed(self.seed, epoch, number))
+        else:
+            order = np.arange(self.num_samples)
+        # np.resize repeats from the start where the last batch is short, and cuts where it is dropped.
+        return np.resize(order, (self.per_pass, self.batch_size))
+
+    def global_batches(self, epoch: int) -> list[list[int]]:
+        return [rows for number in range(self.passes) for rows in self.pass_batches(epoch, number).tolist()]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # The arguments are bound now: the epoch of this iteration is fixed before the first batch is asked for.
+        skip = self.start_batch if self.epoch == self.start_epoch and not self.freeze_epoch else 0
+        return self._batches(self.epoch, skip)
+
+    def _batches(self, epoch: int, skip: int) -> Iterator[list[int]]:
+        mine = slice(self.rank * self.per_rank, (self.rank + 1) * self.per_rank)
+        # Pass by pass: the rows of all passes of a long panel need not lie in memory at once.
+        for number in range(skip // self.per_pass, self.passes):
+            first = skip - number * self.per_pass if skip > number * self.per_pass else 0
+            for rows in self.pass_batches(epoch, number)[first:, mine]:
+                yield rows.tolist()
+
+    def fingerprint(self) -> dict[str, int]:
+        return super().fingerprint() | {"passes": self.passes}

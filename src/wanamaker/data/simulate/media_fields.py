@@ -1,0 +1,145 @@
+"""Options as frozen dataclasses whose fields know their range, and mappings that become such options.
+
+A wrong value is refused wherever it enters, with its place, what is allowed and the nearest name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields, is_dataclass, replace
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from wanamaker.errors import UserError
+
+T = TypeVar("T")
+
+
+def number(default: float | None, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Any:
+    """A real number in [low, high]; `open_low` leaves out `low` itself; None is allowed where it is the default."""
+    rule = {"kind": "number", "low": low, "high": high, "open_low": open_low, "optional": default is None}
+    return field(default=default, metadata=rule)
+
+
+def whole(default: int, low: int = 0, high: float = math.inf) -> Any:
+    """A whole number in [low, high]."""
+    return field(default=default, metadata={"kind": "whole", "low": low, "high": high})
+
+
+def flag(default: bool) -> Any:
+    """True or false."""
+    return field(default=default, metadata={"kind": "flag"})
+
+
+def choice(default: str, names: Sequence[str]) -> Any:
+    """One of some words."""
+    return field(default=default, metadata={"kind": "choice", "names": tuple(names)})
+
+
+def text(default: str) -> Any:
+    """Any words, not none."""
+    return field(default=default, metadata={"kind": "text"})
+
+
+PART = {"kind": "part"}
+"""Of a field that holds options of its own."""
+
+
+def refuse(place: str, value: Any, remedy: str) -> UserError:
+    """The one form of a message about an option."""
+    return UserError(f"{place}={value!r}: {remedy}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """' Did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def checked(value: Any, rule: Mapping[str, Any], place: str) -> Any:
+    """The value as its field holds it.
+
+    Raises:
+        UserError: naming place, value and what is allowed.
+    """
+    kind = rule["kind"]
+    if kind in ("number", "whole"):
+        return _checked_number(value, rule, place)
+    if kind == "flag" and not isinstance(value, bool):
+        raise refuse(place, value, "give true or false.")
+    if kind == "text" and not (isinstance(value, str) and value.strip()):
+        raise refuse(place, value, "give a name.")
+    if kind == "choice" and value not in rule["names"]:
+        raise refuse(place, value, f"choose one of {', '.join(rule['names'])}.{nearest(value, rule['names'])}")
+    return value
+
+
+def _checked_number(value: Any, rule: Mapping[str, Any], place: str) -> float | int | None:
+    if value is None and rule.get("optional"):
+        return None
+    low, high, is_whole = rule["low"], rule["high"], rule["kind"] == "whole"
+    allowed = (
+        f"give {'a whole number' if is_whole else 'a number'}"
+        + (f" {'above' if rule.get('open_low') else 'from'} {low:g}" if low > -math.inf else "")
+        + (f" up to {high:g}" if high < math.inf else "")
+        + "."
+    )
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise refuse(place, value, allowed)
+    below = value <= low if rule.get("open_low") else value < low
+    if below or value > high or (is_whole and value != int(value)):
+        raise refuse(place, value, allowed)
+    return int(value) if is_whole else float(value)
+
+
+def check_fields(options: Any) -> None:
+    """Check every field of a frozen dataclass, and store whole numbers and floats as such; for `__post_init__`."""
+    for known in fields(options):
+        place = f"{type(options).__name__}.{known.name}"
+        object.__setattr__(options, known.name, checked(getattr(options, known.name), known.metadata, place))
+
+
+def changed(options: T, overrides: Mapping[str, Any], place: str, **ready: Any) -> T:
+    """`options` with single values replaced; null keeps what is there.
+
+    Args:
+        options: A dataclass made of the fields above.
+        overrides: Name to value; to a mapping where the field holds options of its own.
+        place: Where the mapping stands, for messages.
+        **ready: Further fields with values that are checked already.
+
+    Raises:
+        UserError: a name that does not exist, a value out of range; with place and the nearest name.
+    """
+    if not isinstance(overrides, Mapping):
+        raise refuse(place, overrides, "give a mapping of option to value.")
+    known = {one.name: one for one in fields(options)}  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(ready)
+    for name, value in overrides.items():
+        if name not in known:
+            hint = nearest(name, list(known))
+            raise UserError(f"{place}.{name} does not exist; choose from {', '.join(known)}.{hint}")
+        now = getattr(options, name)
+        if value is None:
+            continue
+        if is_dataclass(now):
+            values[name] = changed(now, value, f"{place}.{name}")
+        else:
+            values[name] = checked(value, known[name].metadata, f"{place}.{name}")
+    return replace(options, **values) if values else options  # type: ignore[type-var]
+
+
+def restored(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The inverse of `dataclasses.asdict`, also after a trip through JSON."""
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            value = restored(hint, value)  # type: ignore[arg-type]
+        elif isinstance(value, list | tuple):
+            of = get_args(hint)[0]
+            value = tuple(restored(of, one) if is_dataclass(of) else one for one in value)
+        found[name] = value
+    return kind(**found)
