@@ -7,7 +7,8 @@
 Every row is a run of `train.py` as a user types it, with `stages=[fit,test,predict]`; numbers are read from the
 predictions it writes and from the truth beside the data. Printed per run: mean absolute error of total contribution
 per channel, how many 90 % intervals hold the truth, how far saturation parameters moved from their start, whether
-price curves are monotone on a grid that goes half beyond the data, and seconds. Any option of train.py may follow.
+price curves are monotone on a grid that goes half beyond the data, the error of least squares that knows the true
+curves (simulated data: `oracle_error`), and seconds. Any option of train.py may follow.
 """
 
 import argparse
@@ -98,12 +99,15 @@ def moved(checkpoint: Path) -> float:
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Print the table and its summary."""
-    print(f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'moved':>6s} {'monotone':>8s} {'seconds':>8s}")
+    print(
+        f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'moved':>6s} {'monotone':>8s} {'oracle':>7s} "
+        f"{'seconds':>8s}"
+    )
     for row in rows:
         held = f"{row['covered']}/{row['channels']}"
         print(
             f"{row['name']:24s} {row['mape']:7.1%} {row['worst']:7.1%} {held:>10s} {row['moved']:6.2f} "
-            f"{'yes' if row['monotone'] else 'NO':>8s} {row['seconds']:8.1f}"
+            f"{'yes' if row['monotone'] else 'NO':>8s} {row['oracle']:7.1%} {row['seconds']:8.1f}"
         )
     weight = sum(row["channels"] for row in rows)
     mape = sum(row["mape"] * row["channels"] for row in rows) / weight
@@ -138,27 +142,61 @@ def main() -> None:
             cache = Path(folder) / f"cache-{len(rows)}"
             found, seconds = run(experiment, Path(folder), arguments.ranks, cache, [*own, *options])
             predictions = MixPredictions.read(found / "predictions")
+            oracle = float("nan")
             if arguments.what == "recovery":
                 truth = truth_of_recovery(name, predictions.response.channels)
             else:
-                truth = truth_of_simulation(cache, predictions.response.channels)
+                truth, oracle = truth_of_simulation(cache, predictions.response.channels)
             rows.append(
                 {"name": name, "seconds": seconds, "moved": moved(found / "checkpoints" / "last.ckpt")}
                 | judge(channel_totals(predictions), truth)
-                | {"monotone": monotone(predictions.response)}
+                | {"monotone": monotone(predictions.response), "oracle": oracle}
             )
             print(json.dumps(rows[-1], default=float), file=sys.stderr, flush=True)
     report(rows)
 
 
-def truth_of_simulation(cache: Path, channels: tuple[str, ...]) -> np.ndarray:
-    """True total contribution of each channel of the only simulated panel in a cache."""
+def truth_of_simulation(cache: Path, channels: tuple[str, ...]) -> tuple[np.ndarray, float]:
+    """True total contribution of each channel of the only simulated panel in a cache, and `oracle_error`."""
     from wanamaker.data.simulate.media_truth import load_truth
 
     (folder,) = (path for path in (cache / "media_panel").iterdir() if path.is_dir())
     truth = load_truth(folder)
     names = [channel.name for channel in truth.options.channels]
-    return truth.contribution[:, truth.observed].sum((0, 1))[[names.index(name) for name in channels]]
+    totals = truth.contribution[:, truth.observed].sum((0, 1))
+    return totals[[names.index(name) for name in channels]], oracle_error(truth, folder)
+
+
+def oracle_error(truth: Any, folder: Path) -> float:
+    """Mean error per channel of least squares that knows every true curve and estimates only one factor per channel.
+
+    With an intercept, trend and two yearly harmonics per series and the true shape of controls and holidays: what
+    nobody who has to find the curves can hope to beat by much. Additive panels only.
+    """
+    import pandas as pd
+
+    if truth.options.link != "identity":
+        return float("nan")
+    frame = pd.read_parquet(next(folder.glob("*.parquet")))
+    keys = [name for name in ("geo", "subcategory") if name in frame]
+    frame = frame.sort_values([*keys, frame.columns[0]]) if not keys else frame
+    kpi = truth.expected * 0
+    for g, (_, part) in enumerate(frame.groupby(keys, sort=False) if keys else [(None, frame)]):
+        kpi[g] = part[truth.options.kpi].to_numpy()[-kpi.shape[1] :]
+    seen = np.asarray(truth.observed) & np.isfinite(kpi).all(0)
+    years = np.arange(kpi.shape[1]) / 52.18
+    waves = [f(2 * np.pi * k * years) for k in (1, 2) for f in (np.sin, np.cos)]
+    base, _ = np.linalg.qr(np.stack([np.ones_like(years), years, *waves], axis=1)[seen])
+    scale = kpi[:, seen].mean(1)
+    rows, target = [], []
+    for g in range(len(kpi)):
+        extra = [truth.parts[name][g, : kpi.shape[1]] for name in ("control", "holiday")]
+        design = np.column_stack([truth.eta_contribution[g][seen], *(e[seen] for e in extra)]) / scale[g]
+        y = kpi[g, seen] / scale[g]
+        rows.append(design - base @ (base.T @ design))
+        target.append(y - base @ (base.T @ y))
+    factor, *_ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(target), rcond=None)
+    return float(np.abs(factor[: truth.eta_contribution.shape[2]] - 1).mean())
 
 
 if __name__ == "__main__":

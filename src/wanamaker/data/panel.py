@@ -185,6 +185,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         self.passes_per_epoch, self.num_workers, self.seed = passes_per_epoch, num_workers, seed
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._adopted: PanelSchema | None = None
+        self._fits = False
 
     # -- before training -----------------------------------------------------------------------------------------------
 
@@ -217,6 +218,7 @@ class MediaPanelDataModule(L.LightningDataModule):
             self._fitted_calendar()
 
     def setup(self, stage: str | None = None) -> None:
+        self._fits |= stage == "fit"
         self._load()
         if stage is not None:
             self._require(stage)
@@ -279,10 +281,21 @@ class MediaPanelDataModule(L.LightningDataModule):
         schema = self.panel.schema
         if self._adopted is not None:
             require_same_names(schema, self._adopted, self.path)
+            self._mark_unlearnt(self._adopted.calendar.get("learnt_to"))
         calendar = self._fitted_calendar() if self._adopted is None else self._adopted.calendar
         columns = calendar_columns(calendar, self.panel.dates)
         self.season, self.trend = columns.season, columns.trend
         self.schema = schema.with_calendar(columns.season_names, columns.trend_names, calendar)
+
+    def _mark_unlearnt(self, last: str | None) -> None:
+        """Of data that go on after the model's own, shares and counts put later periods into the training window.
+
+        The model has not learnt them, so they are validation: nothing may be shown as learnt that was not.
+        """
+        if self._fits or last is None:
+            return
+        later = (self.panel.dates > np.datetime64(last))[None] & (self.split_of == SPLITS.index("train"))
+        self.split_of = np.where(later, SPLITS.index("val"), self.split_of)
 
     def _require(self, stage: str) -> None:
         """Refuse a stage whose rows are not there."""
@@ -302,7 +315,8 @@ class MediaPanelDataModule(L.LightningDataModule):
                 dates = self.panel.dates
                 raise UserError(
                     f"The {split} split, {dates[start]} to {dates[stop - 1]}, has no row with an observed"
-                    f" {self.panel.schema.kpi}; move data.split, or take these periods out of data.mask."
+                    f" {self.panel.schema.kpi}; move data.split, take these periods out of data.mask,"
+                    + (" or bring their KPI." if stage == "fit" else " or only predict: stages=[predict].")
                 )
         if name == "train":
             self._require_every_series()

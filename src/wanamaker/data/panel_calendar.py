@@ -155,7 +155,7 @@ def fit_calendar(options: CalendarOptions, period: str, periods_per_year: float,
                 " be told from trend and media.",
                 *(cycle, first, last),
             )
-    calendar: dict[str, Any] = {"period": period, "fourier": dict(options.fourier)}
+    calendar: dict[str, Any] = {"period": period, "fourier": dict(options.fourier), "learnt_to": str(window[-1])}
     if options.holidays is not None:
         years = range(_year(first) - 1, _year(last) + 3)
         days = _holiday_days(options.holidays, years)

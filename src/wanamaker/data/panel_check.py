@@ -369,7 +369,10 @@ def _leaks(
         plain = leak.name.removeprefix("spend of ")
         permitted = {leak.name, plain, columns.get(leak.name), columns.get(plain)} & set(allow)
         consequence = "The model would read the KPI from it: no effect, forecast or score would mean anything."
-        remedy = f"Take it out of the roles; if it is known before the sales and really a driver, allow=[{leak.name}]."
+        remedy = (
+            "Take it out of the roles; if it is known before the sales and really a driver, pass "
+            f"data.allow=[{leak.name}]."
+        )
         if permitted:
             consequence, remedy = "", f"Let through by allow={sorted(map(str, permitted))}."
         where = f"{_called(leak.name, columns)} {leak.how.format(kpi=repr(schema.kpi))}"

@@ -90,7 +90,8 @@ def text_finding(column: str, role: str, place: str, text: object, count: int) -
     elif re.fullmatch(r"[-+]?\d{1,3}(\.\d{3})+(,\d+)?", shown) or re.fullmatch(r"[-+]?\d+,\d+", shown):
         plain = shown.replace(".", "").replace(",", ".")
         remedy = (
-            f"It has a decimal comma: write {plain} instead, or pass decimal=',' if there are no thousands separators."
+            f"It has a decimal comma: write {plain} instead, or pass data.decimal=',' if there are no thousands "
+            "separators."
         )
     elif re.fullmatch(r"[^\d\s]{1,3}\s?[-+.,\d]+|[-+.,\d]+\s?[^\d\s]{1,3}", shown):
         remedy = "It has a unit: write the number alone and declare the unit in the roles (money_unit, kpi_unit)."

@@ -2,7 +2,7 @@
 
 date: week                          or {column: week, format: "%d.%m.%Y"}
                                     or {column: week, origin: 2015-06-28, step: W-SUN, first: 1} for numbered periods
-kpi: gmv
+kpi: gmv                            kpi_name: sales, where the column has no name for people
 series: [store, brand]              [] is one series, named "all"
 hierarchy: {category: category}     level: column, from coarse to fine; constant within a series
 media: [tv, radio]                  money per period, which is also the exposure
@@ -132,6 +132,7 @@ class PanelRoles:
         channels: paid channels first, then organic ones.
         price, promotion, control: drivers, in order.
         population: column, constant within a series.
+        kpi_name: of the KPI in tables and figures; empty: the column.
         kpi_unit, money_unit, price_unit, kpi_value: words and worth of the KPI, as in `PanelSchema`.
         kpi_log, price_log: the file holds natural logarithms; they are undone.
         fill: column -> value of its empty cells.
@@ -146,6 +147,7 @@ class PanelRoles:
     promotion: tuple[Driver, ...] = ()
     control: tuple[Driver, ...] = ()
     population: str | None = None
+    kpi_name: str = ""
     kpi_unit: str = "units"
     money_unit: str = "money"
     price_unit: str = ""

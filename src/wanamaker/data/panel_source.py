@@ -101,7 +101,7 @@ class PanelSource:
         with pa.input_stream(str(self.path), compression="detect") as stream:
             start = stream.read(2)
             if start in (b"\xff\xfe", b"\xfe\xff"):
-                return UserError(f"{self.name} is UTF-16 text; save it as UTF-8, or pass encoding='utf-16'.")
+                return UserError(f"{self.name} is UTF-16 text; save it as UTF-8, or pass data.encoding=utf-16.")
             for raw in io.BufferedReader(_Joined(start, stream)):
                 try:
                     raw.decode(self.encoding)
@@ -109,10 +109,10 @@ class PanelSource:
                     near = raw[max(0, error.start - 20) : error.end + 10].decode("latin-1").strip()
                     return UserError(
                         f"{self.name}, row {line}: byte {raw[error.start]:#04x} is not {self.encoding} (near {near!r})."
-                        " Save the file as UTF-8, or pass its encoding, such as encoding='latin-1'."
+                        " Save the file as UTF-8, or pass its encoding, such as data.encoding=latin-1."
                     )
                 line += 1
-        return UserError(f"{self.name} is not {self.encoding}; save it as UTF-8 or pass its encoding.")
+        return UserError(f"{self.name} is not {self.encoding}; save it as UTF-8 or pass its encoding (data.encoding).")
 
     def require(self, columns: Sequence[str], roles: dict[str, str]) -> list[str]:
         """One sentence for each of `columns` that is missing or whose name stands twice in the header."""
@@ -120,6 +120,10 @@ class PanelSource:
 
         lines = []
         known = set(self.columns)
+        if len(known) == 1 and self.kind == "csv" and not known >= set(columns):
+            for other, word in ((";", "';'"), ("\t", "tabs"), ("|", "'|'"), (",", "commas")):
+                if other in self.columns[0] and other != (self.delimiter or ","):
+                    return [f"The header is one column with {word} inside: pass data.delimiter={other!r}."]
         for column in columns:
             if column not in known:
                 role = f" ({roles[column]})" if column in roles else ""
@@ -129,10 +133,6 @@ class PanelSource:
                 lines.append(
                     f"column {column!r} stands in the header {len(places)} times, as columns {', '.join(places)}."
                 )
-        if lines and len(self.columns) == 1 and self.kind == "csv":
-            for other, word in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
-                if other in self.columns[0]:
-                    lines.append(f"The header is one column with {word} inside: pass delimiter={other!r}.")
         return lines
 
     def batches(self, keys: Sequence[str], numbers: Sequence[str], as_text: bool = False) -> Iterator[pa.RecordBatch]:

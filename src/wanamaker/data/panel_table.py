@@ -142,11 +142,11 @@ def _check_drivers(roles: PanelRoles, merges: Sequence[MergeFile]) -> None:
 
 def _check_allow(allow: Collection[str], roles: PanelRoles) -> None:
     if isinstance(allow, str):
-        raise UserError(f"allow={allow!r} must be a list of inputs, such as [{allow}].")
+        raise UserError(f"data.allow={allow!r} must be a list of inputs, such as [{allow}].")
     known = [*roles.input_columns, *(c.name for c in roles.channels), *(d.name for d in roles.drivers)]
     for name in allow:
         if name.removeprefix("spend of ") not in known:
-            raise UserError(f"allow names {name!r}, which is no input. {nearest(name, known)}")
+            raise UserError(f"data.allow names {name!r}, which is no input. {nearest(name, known)}")
 
 
 def _input_columns(roles: PanelRoles) -> dict[str, str]:
@@ -212,7 +212,7 @@ def _gaps(source: PanelSource, keys: PanelKeys, on_gap: str) -> list[PanelFindin
                 "gap in the calendar",
                 f"no row for {text}{more}",
                 "Adstock would reach over a gap as if it were not there.",
-                "Add the rows (spend 0, KPI empty if unknown), set start and end, or on_gap=mask.",
+                "Add the rows (spend 0, KPI empty if unknown), set data.start and data.end, or data.on_gap=mask.",
             )
         )
     return findings
@@ -236,7 +236,7 @@ def _assemble(roles: PanelRoles, keys: PanelKeys, arrays: PanelArrays) -> MediaP
         levels={
             name: Level(groups, tuple(int(g) for g in of_series)) for name, (groups, of_series) in keys.levels.items()
         },
-        kpi=roles.kpi,
+        kpi=roles.kpi_name or roles.kpi,
         media=tuple(channel.name for channel in roles.channels),
         paid=tuple(channel.paid for channel in roles.channels),
         period=calendar.period,

@@ -99,6 +99,11 @@ class BudgetPlan:
         """Name of the naive plan with the highest score."""
         return max(self.naive, key=lambda name: self.score[name])
 
+    def beyond(self, other: Candidate) -> np.ndarray:
+        """Money [S] that the plan brings more than another; what rounding leaves of equal plans is 0."""
+        more = self.best.gain - other.gain
+        return np.where(np.abs(more) <= 1e-9 * np.abs(self.best.gain).max(), 0.0, more)
+
     @property
     def already_optimal(self) -> bool:
         """Whether the current plan, scaled to the total, is as good as the plan found."""

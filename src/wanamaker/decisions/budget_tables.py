@@ -123,7 +123,7 @@ def comparison_table(plan: BudgetPlan) -> pd.DataFrame:
     plans |= plan.naive
     rows = []
     for name, candidate in plans.items():
-        more = plan.best.gain - candidate.gain
+        more = plan.beyond(candidate)
         row = {"plan": name, "spend": candidate.total, "adjusted_to_limits": candidate.adjusted}
         row |= interval_columns("value", candidate.gain) | interval_columns(
             "roi", candidate.gain / candidate.total if candidate.total > 0 else candidate.gain * np.nan

@@ -85,6 +85,11 @@ def make_variables(response: MixResponse, window: PlanWindow, options: BudgetOpt
             typical = max(window.spend.sum() / C, 1.0)
             pattern[:, :, c] = np.broadcast_to(share[:, None] * typical / H, (G, H))
     free &= buys
+    if not free.any() and not response.paid.any():
+        raise UserError(
+            "There is no budget to plan: the model has no paid media. Declare them in the data's roles (media) and "
+            "train again, or choose another decision."
+        )
     if not free.any():
         raise UserError(
             "There is nothing to plan: every channel is organic, held, or spent nothing in the window. Take channels "

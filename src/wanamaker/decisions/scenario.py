@@ -23,7 +23,7 @@ from wanamaker.decisions.kpi_money import kpi_kind, mean_own_price, unit_costs
 from wanamaker.decisions.media_return import by_draws
 from wanamaker.decisions.price_links import price_links
 from wanamaker.decisions.response import PlanWindow, ResponseSurface, driver_parts, plan_window
-from wanamaker.decisions.scenario_changes import MissingName, Scenario, read_scenario
+from wanamaker.decisions.scenario_changes import MissingName, Scenario, known_names, read_scenario
 from wanamaker.decisions.scenario_plan import EXTRAPOLATES, Plan, apply
 from wanamaker.errors import UserError
 from wanamaker.predictions.mix import MixPredictions, MixResponse
@@ -72,6 +72,7 @@ class ScenarioResults:
         period_kpi: float64 [S, H], of all series.
         value: float64 [S, G], the baseline's money of the window, before spend.
         unit_value: in words, what a unit of the KPI is worth.
+        by_price: whether that is its own price, because prices change and units are counted.
         outcomes: in the order given.
         left_out: preset and reason, for presets that do not fit the panel.
     """
@@ -82,6 +83,7 @@ class ScenarioResults:
     period_kpi: np.ndarray
     value: np.ndarray
     unit_value: str
+    by_price: bool
     outcomes: tuple[Outcome, ...]
     left_out: tuple[tuple[str, str], ...]
 
@@ -213,16 +215,21 @@ def compare_scenarios(
         UserError: a scenario that cannot be understood or done, nothing to compute, or a window the data do not have.
     """
     response = predictions.response
+    for name, targets in (names or {}).items():
+        known_names((targets,) if isinstance(targets, str) else targets, response, f"decision.names.{name}")
     asked, left_out = _asked(scenarios, presets or {}, use_presets, names, response)
     window = plan_window(predictions, periods, start=start, end=end, cost="period")
-    moves_price = any(scenario.moves_own_price(response) for scenario in asked)
-    by_price = moves_price and kpi_kind(response, kpi_is) == "units"
-    if by_price and response.price_unit != response.money_unit:
-        raise UserError(
-            f"A price changes and the KPI counts units: they are then worth their price, which is in "
-            f"{response.price_unit}, while spend is in {response.money_unit}. Give both in one unit (roles.price_unit, "
-            "roles.money_unit), or say decision.kpi_is=revenue."
-        )
+    moving = [scenario.name for scenario in asked if scenario.moves_own_price(response)]
+    try:
+        by_price = bool(moving) and _worth_by_price(response, kpi_is)
+    except UserError as error:
+        rest = [scenario for scenario in asked if scenario.name not in moving]
+        if use_presets != "all" or set(moving) & set(scenarios) or all(scenario.empty for scenario in rest):
+            raise
+        # Nobody asked for these presets by name: they do not stand in the way of what was asked.
+        left_out += [(name, str(error)) for name in moving]
+        asked, moving, by_price = rest, [], False
+    moves_price = bool(moving)
     links = price_links(predictions) if moves_price else []
     plans = [apply(scenario, window, response, links) for scenario in asked]
     before = _unit_values(window, window.driver, response, unit_cost, by_price)
@@ -252,12 +259,26 @@ def compare_scenarios(
         response,
         **{name: np.concatenate(draws) for name, draws in base.items()},
         unit_value=_value_words(response, unit_cost, by_price),
+        by_price=by_price,
         outcomes=tuple(
             Outcome(scenario, plan, **{name: np.concatenate(draws) for name, draws in out.items()})
             for scenario, plan, out in zip(asked, plans, changed, strict=True)
         ),
         left_out=tuple(left_out),
     )
+
+
+def _worth_by_price(response: MixResponse, kpi_is: str | None) -> bool:
+    """Whether units of the KPI are worth their price, once prices change."""
+    if kpi_kind(response, kpi_is) != "units":
+        return False
+    if response.price_unit != response.money_unit:
+        raise UserError(
+            f"A price changes and the KPI counts units: they are then worth their price, which is in "
+            f"{response.price_unit}, while spend is in {response.money_unit}. Give both in one unit (roles.price_unit, "
+            "roles.money_unit), or say decision.kpi_is=revenue."
+        )
+    return True
 
 
 def _asked(
@@ -283,13 +304,17 @@ def _asked(
         except MissingName as error:
             if strict:
                 raise
-            left_out.append((name, str(error)))
+            left_out.append((name, str(error).removeprefix(f"scenario {name}: ")))
     found += [
         read_scenario(str(name), words, response, names=names, allow_empty=name == BASELINE)
         for name, words in scenarios.items()
     ]
     if not any(not scenario.empty for scenario in found):
-        why = " Presets that do not fit this panel: " + " ".join(reason for _, reason in left_out) if left_out else ""
+        why = (
+            " Presets that do not fit this panel: " + " ".join(f"{name}: {reason}" for name, reason in left_out)
+            if left_out
+            else ""
+        )
         raise UserError(
             "There is no scenario to compute: add one, such as "
             f"'decision.scenarios.more={{media: {{{response.channels[0] if response.channels else 'TV'}: "

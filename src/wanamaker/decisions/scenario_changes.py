@@ -209,6 +209,18 @@ def _numbers(
     return tuple(found)
 
 
+def known_names(targets: Sequence[str], response: MixResponse, place: str) -> None:
+    """Make sure that the panel has what `names` lead to.
+
+    Raises:
+        UserError: naming the nearest channel, price or promotion.
+    """
+    known = [*response.channels, *response.drivers]
+    for target in targets:
+        if str(target) not in ("all", "own", *SECTIONS) and _match(str(target), known) is None:
+            raise UserError(f"{place}: this panel has no {target!r}.{suggestion(str(target), known)}")
+
+
 def _panel_names(name: str, names: Mapping[str, Any] | None) -> list[str]:
     mapped = (names or {}).get(name, name)
     return [mapped] if isinstance(mapped, str) else [str(m) for m in mapped]

@@ -181,4 +181,4 @@ def _beyond(
 
 def _share(cells: np.ndarray) -> str:
     share = cells.mean()
-    return f"{share:.0%}" if share >= 0.005 else "less than 1 %"
+    return f"{100 * share:.0f} %" if share >= 0.005 else "less than 1 %"

@@ -141,11 +141,11 @@ def _range(dates: np.ndarray, response: MixResponse, periods: int | None, start:
         raise UserError("The predictions have no rows. Predict the whole panel.")
     span = f"{dates[0]} to {dates[-1]}"
     if periods is not None and (isinstance(periods, bool) or not isinstance(periods, int | np.integer) or periods < 1):
-        raise UserError(f"periods={periods!r}: give a whole number of periods, 1 or more.")
+        raise UserError(f"decision.periods={periods!r}: give a whole number of periods, 1 or more.")
     first, last = (_position(dates, name, value) for name, value in (("start", start), ("end", end)))
     if first is not None and last is not None:
         if periods is not None:
-            raise UserError(f"periods={periods} with start and end: give two of the three.")
+            raise UserError(f"decision.periods={periods} with start and end: give two of the three.")
         last += 1
     else:
         count = min(max(1, round(response.periods_per_year)), len(dates)) if periods is None else int(periods)
@@ -155,9 +155,11 @@ def _range(dates: np.ndarray, response: MixResponse, periods: int | None, start:
             last = len(dates) if last is None else last + 1
             first = max(0, last - count) if periods is None else last - count
     if not 0 <= first < last <= len(dates):
+        asked = {"periods": periods, "start": start, "end": end}
+        given = ", ".join(f"decision.{name}={value}" for name, value in asked.items() if value is not None)
         raise UserError(
-            f"periods={periods}, start={start}, end={end} ask for a window that the data do not have: they are "
-            f"{len(dates)} periods, {span}. Ask for fewer periods or other dates."
+            f"{given}: this asks for a window that the data do not have: they are {len(dates)} periods, {span}. Ask "
+            "for fewer periods or other dates."
         )
     return first, last
 
@@ -169,11 +171,13 @@ def _position(dates: np.ndarray, name: str, value: Any) -> int | None:
     try:
         day = np.datetime64(str(value), "D")
     except ValueError as error:
-        raise UserError(f"{name}={value!r} is not a date; write it as 2024-12-31.") from error
+        raise UserError(f"decision.{name}={value!r} is not a date; write it as 2024-12-31.") from error
     position = int(np.searchsorted(dates, day, side="right")) - 1
     width = dates[-1] - dates[-2] if len(dates) > 1 else np.timedelta64(1, "D")
     if np.isnat(day) or position < 0 or day >= dates[-1] + width:
-        raise UserError(f"{name}={value}: the data run from {dates[0]} to {dates[-1]}. Choose a day in between.")
+        raise UserError(
+            f"decision.{name}={value}: the data run from {dates[0]} to {dates[-1]}. Choose a day in between."
+        )
     return position
 
 

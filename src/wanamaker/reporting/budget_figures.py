@@ -19,6 +19,7 @@ from wanamaker.reporting.mix_style import (
     axis_numbers,
     channel_colour,
     house_grid,
+    percent,
     short_number,
     shortened,
 )
@@ -198,7 +199,7 @@ def gain_figure(plan: BudgetPlan, comparison: pd.DataFrame) -> Figure:
     """How much more the plan brings than each plan that needs no optimiser, and the draws of the hardest comparison."""
     unit, rival = plan.response.money_unit, plan.best_naive
     rows = comparison[comparison["plan"] != "optimised"]
-    more = plan.best.gain - plan.naive[rival].gain
+    more = plan.beyond(plan.naive[rival])
     with house_grid(WIDE, 1.6 + 0.42 * max(4, len(rows)), 1, 2) as (figure, axes):
         left, right = axes[0]
         place = np.arange(len(rows))[::-1].astype(float)
@@ -239,10 +240,14 @@ def gain_figure(plan: BudgetPlan, comparison: pd.DataFrame) -> Figure:
         right.spines["left"].set_color(RULE)
         right.tick_params(colors=MUTED)
         axis_numbers(right.xaxis)
-        caption = f"Left: mean, 50 % and 90 % interval over the draws. Right: every draw against '{rival}'."
+        if not more.any():
+            right.set_xlim(-1, 1)
+            right.set_xticks([0])
+        same = "" if more.any() else ", which is the same plan"
+        caption = f"Left: mean, 50 % and 90 % interval over the draws. Right: every draw against '{rival}'{same}."
         alt = (
             f"The plan brings {short_number(more.mean())} {unit} more than '{rival}' on average; more in "
-            f"{np.mean(more > 0):.0%} of the draws."
+            f"{percent(float(np.mean(more > 0)), 0)} of the draws."
         )
         return picture(figure, "budget_gain", alt, caption)
 

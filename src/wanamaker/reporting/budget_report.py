@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from wanamaker.predictions import MixPredictions, atomic_path
 from wanamaker.reporting.budget_figures import channel_figure, curve_figure, gain_figure, timing_figure
 from wanamaker.reporting.budget_words import OBJECTIVE_WORDS, headline, lead, money, tiles, warnings
 from wanamaker.reporting.export import check_formats, write_tables
+from wanamaker.reporting.mix_style import short_number
 from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page, save_pictures
 
 if TYPE_CHECKING:
@@ -210,10 +211,10 @@ def _move_text(plan: BudgetPlan) -> str:
     )
 
 
-def _spell(frame: pd.DataFrame, name: str) -> list[str]:
+def _spell(frame: pd.DataFrame, name: str, short: Callable[[float], str] = short_number) -> list[str]:
     """90 % intervals as "a to b", one per row."""
     bounds = zip(frame[f"{name}_low_90"], frame[f"{name}_high_90"], strict=True)
-    return [f"{number(low)} to {number(high)}" if np.isfinite([low, high]).all() else "–" for low, high in bounds]
+    return [f"{short(low)} to {short(high)}" if np.isfinite([low, high]).all() else "–" for low, high in bounds]
 
 
 def _channel_rows(plan: BudgetPlan, channels: pd.DataFrame) -> Table:
@@ -231,7 +232,7 @@ def _channel_rows(plan: BudgetPlan, channels: pd.DataFrame) -> Table:
             "Brings then": rows["planned_value"],
             "ROI now": rows["current_roi"],
             "ROI then": rows["planned_roi"],
-            "90 % interval": _spell(rows, "planned_roi"),
+            "90 % interval": _spell(rows, "planned_roi", number),
             "Marginal ROI": rows["planned_marginal_roi"],
             "Against history": rows["highest_against_history"],
         }
@@ -239,13 +240,13 @@ def _channel_rows(plan: BudgetPlan, channels: pd.DataFrame) -> Table:
     return Table(
         "Per channel",
         frame,
-        "Marginal ROI: what one more unit of money brings in the plan. Against history: the highest planned money of a "
-        "series and period, relative to the highest ever spent there in one period; above 1 the model extrapolates.",
+        f"ROI in {unit} per {unit}. Marginal ROI: what one more unit of money brings in the plan. Against history: the "
+        "highest planned money of a series and period, relative to the highest ever spent there in one period; above 1 "
+        "the model extrapolates.",
         dict.fromkeys(("Now", "Plan", "Brings now", "Brings then"), ",.0f")
         | dict.fromkeys(("ROI now", "ROI then", "Marginal ROI", "Against history"), ".2f")
         | {"Change": "+.1%"},
-        dict.fromkeys(("Now", "Plan", "Brings now", "Brings then"), unit)
-        | dict.fromkeys(("ROI now", "ROI then", "Marginal ROI"), f"{unit} per {unit}"),
+        dict.fromkeys(("Now", "Plan", "Brings now", "Brings then"), unit),
     )
 
 
@@ -331,6 +332,7 @@ def _comparison_rows(plan: BudgetPlan, comparison: pd.DataFrame) -> Table:
 def _limit_rows(plan: BudgetPlan, limits: pd.DataFrame) -> Table:
     import pandas as pd
 
+    limits = _ends_together(limits)
     frame = pd.DataFrame(
         {
             "Limit": limits["limit"],
@@ -345,3 +347,16 @@ def _limit_rows(plan: BudgetPlan, limits: pd.DataFrame) -> Table:
         }
     )
     return Table("Limits", frame, "", {"Lowest": ",.0f", "Plan": ",.0f", "Highest": ",.0f", "Shadow price": ".4g"})
+
+
+def _ends_together(limits: pd.DataFrame) -> pd.DataFrame:
+    """A lower and an upper limit of one name as one row; of two that bind, each is held by one price: the steeper."""
+    import pandas as pd
+
+    rows = []
+    for _, same in limits.groupby("limit", sort=False):
+        row = same.iloc[int(same["shadow_price"].abs().argmax())].copy()
+        row["lowest"], row["highest"] = same["lowest"].max(), same["highest"].min()
+        row["binding_parts"] = same["binding_parts"].sum()
+        rows.append(row)
+    return pd.DataFrame(rows) if rows else limits

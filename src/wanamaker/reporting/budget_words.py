@@ -8,10 +8,14 @@ import numpy as np
 
 from wanamaker.decisions.budget import REFERENCE, BudgetPlan
 from wanamaker.decisions.budget_tables import beyond_history
+from wanamaker.decisions.intervals import probability_above, ratio
+from wanamaker.reporting.mix_style import percent
 from wanamaker.reporting.page import Tile, number
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_FAR = 3.0  # times the current budget, or a part of it, from which on a plan is far from what was seen
 
 OBJECTIVE_WORDS = {
     "mean": "the expected value",
@@ -31,20 +35,20 @@ def _rounded(value: float, plan: BudgetPlan) -> float:
 
 
 def interval(draws: np.ndarray, plan: BudgetPlan) -> str:
-    """ " (90 % interval a to b)", or nothing for one draw."""
+    """ " (90\u00a0% interval a to b)", or nothing for one draw."""
     if len(draws) == 1:
         return ""
     low, high = np.percentile(draws, [5, 95])
-    return f" (90 % interval {number(_rounded(low, plan))} to {money(high, plan)})"
+    return f" (90\u00a0% interval {number(_rounded(low, plan))} to {money(high, plan)})"
 
 
 def share_words(gain: float, of: float) -> str:
-    """ "+2.1 %"."""
-    return f"{100 * gain / of:+.1f} %" if of else "–"
+    """ "+2.1 %"; the space does not break."""
+    return percent(gain / of, sign=True) if of else "–"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return "less than 1\u00a0%" if 0 < share < 0.005 else percent(share, 0)
 
 
 def headline(plan: BudgetPlan, moves: pd.DataFrame) -> str:
@@ -66,7 +70,7 @@ def lead(plan: BudgetPlan, robust: np.ndarray | None) -> list[str]:
     """The first paragraphs: what it brings against what, the price of the budget, the proof."""
     window, reference, rival = plan.window, plan.reference, plan.best_naive
     dates = f"{plan.window.num_periods} periods like {window.dates[0]} to {window.dates[-1]}"
-    more = plan.best.gain - reference.gain
+    more = plan.beyond(reference)
     scaled = "" if abs(plan.total - plan.current.total) <= 1e-9 * plan.total else " scaled to the same money"
     sentences = [
         f"For {money(plan.total, plan)} over {dates}, the plan is expected to bring "
@@ -76,7 +80,7 @@ def lead(plan: BudgetPlan, robust: np.ndarray | None) -> list[str]:
     if more.mean() < 0:
         sentences[0] += " That is what the limits cost: the current plan breaks them."
     if rival != REFERENCE:
-        beyond = plan.best.gain - plan.naive[rival].gain
+        beyond = plan.beyond(plan.naive[rival])
         worth = f"brings {money(beyond.mean(), plan)} more than it{interval(beyond, plan)}"
         same = abs(beyond.mean()) < 1e-6 * abs(plan.best.gain.mean())
         sentences[0] += (
@@ -110,7 +114,7 @@ def _value_words(plan: BudgetPlan) -> str:
     response = plan.response
     if response.kpi_value == 1.0:
         return response.kpi
-    return f"{response.kpi} (one of {response.kpi_unit} is worth {number(response.kpi_value, response.money_unit)})"
+    return f"{response.kpi} (a unit is worth {number(response.kpi_value, response.money_unit)})"
 
 
 def _target_words(plan: BudgetPlan) -> str:
@@ -140,7 +144,7 @@ def proof(plan: BudgetPlan) -> str:
         return (
             f"Some response curves are S-shaped, so there may be several local optima: this one is the best from "
             f"{len(plan.starts)} starts ({residual}), and no plan can be better by more than {_score(plan.gap, plan)} "
-            f"({100 * plan.gap / scale:.1f} % of the value)."
+            f"({percent(plan.gap / scale)} of the value)."
         )
     return (
         f"The plan is a local optimum ({residual}), the best from {len(plan.starts)} starts; curves or goal are not "
@@ -161,26 +165,42 @@ def warnings(plan: BudgetPlan) -> list[str]:
             f"{plan.solution.evaluations:,} evaluations): the plan keeps all limits and beats the naive ones as shown, "
             "but a better one may exist. Loosen limits that hardly differ, or raise decision.tolerance."
         )
+    more = plan.beyond(plan.reference)
+    chance = float(probability_above(more))
+    if response.num_draws > 1 and chance < plan.options.robust and not plan.already_optimal and more.mean() > 0:
+        found.append(
+            f"It is open whether the plan beats the current split: it does so in {percent(chance, 0)} of the model's "
+            "draws. Take it for a test rather than a plan, or ask for a safer one with decision.objective=cvar."
+        )
+    share = ratio(plan.total, plan.current.total)
+    if share < 1 / _FAR or share > _FAR:
+        found.append(
+            f"The budget is {percent(float(share), 1 if share < 0.1 else 0)} of what the current plan costs "
+            f"({money(plan.current.total, plan)}). The model has seen next to nothing of that size: what its curves "
+            "say there is their shape, not evidence. decision.total is the money of the whole window and all series."
+        )
     beyond = beyond_history(plan)
     if beyond.any():
-        ratio = plan.best.plan / np.where(plan.window.max_spend > 0, plan.window.max_spend, np.nan)[:, None]
-        g, h, c = np.unravel_index(np.nanargmax(np.where(beyond, ratio, -1)), ratio.shape)
+        against = plan.best.plan / np.where(plan.window.max_spend > 0, plan.window.max_spend, np.nan)[:, None]
+        g, h, c = np.unravel_index(np.nanargmax(np.where(beyond, against, -1)), against.shape)
         names = ", ".join(response.channels[i] for i in np.flatnonzero(beyond.any(axis=(0, 1)))[:6])
-        cells = (
-            f"{int(beyond.sum()):,} cells ({_percent(beyond.sum() / (plan.best.plan > 0).sum())} of those with money"
-        )
+        count = int(beyond.sum())
+        share = _percent(count / (plan.best.plan > 0).sum())
+        cells = f"{count:,} cell{'s' if count > 1 else ''} ({share} of those with money"
         found.append(
-            f"{cells}; {names}) are above the highest money ever spent there in one period: the model extrapolates. "
+            f"{cells}; {names}) {'are' if count > 1 else 'is'} above the highest money ever spent there in one period: "
+            "the model extrapolates. "
             f"Furthest is {response.channels[c]} in {response.series[g]} in the period of {plan.window.dates[h]}, "
-            f"{ratio[g, h, c]:.2f} times the highest. "
+            f"{against[g, h, c]:.2f} times the highest. "
             "decision.history_limit=1 keeps the plan within history."
         )
     if response.num_draws == 1:
         found.append("The model gives one answer and no uncertainty: there are no intervals and no probabilities here.")
     if response.kpi_value == 1.0 and response.kpi_unit.lower() != unit.lower():
         found.append(
-            f"One of {response.kpi_unit} counts as 1 {unit}. If it is worth something else, set kpi_value in the "
-            "data's roles: returns and shadow prices are off by that factor until then (the best split is not)."
+            f"One unit of {response.kpi} ({response.kpi_unit}) counts as 1 {unit}. If it is worth something else, set "
+            "kpi_value in the data's roles: returns and shadow prices are off by that factor until then (the best "
+            "split is not)."
         )
     if plan.naive[REFERENCE].adjusted:
         found.append(
@@ -193,7 +213,7 @@ def warnings(plan: BudgetPlan) -> list[str]:
 def tiles(plan: BudgetPlan) -> list[Tile]:
     """Key figures."""
     reference, rival = plan.reference, plan.naive[plan.best_naive]
-    more, beyond = plan.best.gain - reference.gain, plan.best.gain - rival.gain
+    more, beyond = plan.beyond(reference), plan.beyond(rival)
     base = float(reference.gain.mean())
     current = plan.current.total
     against = f"{share_words(plan.total - current, current)} against the current plan" if current > 0 else ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DASHES = (0, (4, 2))
 _SPAN = "#eef2f5"
+_PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # behind a number that a line may cross
 
 
 def centre_and_bounds(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -210,6 +211,8 @@ def price_figures(
                     _band(a, x, low, high, ACCENT)
                     _solid_then_dashed(a, x, centre, (x >= seen[0]) & (x <= seen[1]), ACCENT)
                     a.axhline(0, color=MUTED, lw=0.8)
+                top.set_ylim(*_range_seen(change, (x >= seen[0]) & (x <= seen[1])))
+                axis_numbers(top.yaxis)
                 _panel_title(top, name)
                 below.set_xlabel(label)
                 middle, low, high = centre_and_bounds(values.total()[:, at])
@@ -226,11 +229,22 @@ def price_figures(
                     f"Change of {kpi} and elasticity against price: {'; '.join(said)}.",
                     f"Above: by how much {kpi} differs from that at the reference price (dashed). Below: elasticity, "
                     "the per cent by which it changes when the price rises by 1 %. Grey: prices seen in training, "
-                    "beyond them the line is dashed. Bands: 90 % intervals. All series together.",
+                    "without the extremes of a few series; beyond them the line is dashed. Bands: 90 % intervals. All "
+                    "series together.",
                     wide=len(some) > 1,
                 )
             )
     return figures
+
+
+def _range_seen(change: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis for curves [S, V]: what was seen fills it, what is extrapolated may leave it."""
+    centre, low, high = centre_and_bounds(change[:, seen] if seen.any() else change)
+    most, least = float(centre.max()), float(centre.min())
+    reach = max(most - least, 1e-6)
+    if np.isfinite(low).any():  # the band too, unless it is so wide that the line would be flat
+        most, least = min(float(high.max()), most + reach), max(float(low.min()), least - reach)
+    return least - 0.08 * (most - least) - 1e-6, most + 0.08 * (most - least) + 1e-6
 
 
 def promotion_figure(curves: Sequence[tuple[str, np.ndarray, np.ndarray, tuple[float, float]]], kpi: str) -> Figure:
@@ -274,6 +288,7 @@ def elasticity_figure(frame: pd.DataFrame, limit: int = 25) -> Figure:
         limit: series shown.
     """
     total, frame = frame[frame["series"] == "all"], frame[frame["series"] != "all"]
+    count = len(frame)
     frame = frame.nlargest(limit, "kpi").sort_values("elasticity")
     rows = np.arange(len(frame))
     with house_grid(WIDE, 0.95 + 0.26 * max(len(frame), 2)) as (figure, grid):
@@ -285,7 +300,9 @@ def elasticity_figure(frame: pd.DataFrame, limit: int = 25) -> Figure:
         starts = np.nanmin(np.stack([value, np.nan_to_num(low, nan=np.inf)]), axis=0)
         reach = (max(ends.max(), 0) - min(starts.min(), 0)) or 1.0
         for row in rows:
-            axes.text(ends[row] + 0.012 * reach, row, f"{value[row]:.2f}", va="center", fontsize=9, color=INK)
+            axes.text(
+                ends[row] + 0.012 * reach, row, f"{value[row]:.2f}", va="center", fontsize=9, color=INK, bbox=_PLATE
+            )
         axes.axvline(0, color=MUTED, lw=0.8)
         if len(total):
             axes.axvline(float(total["elasticity"].iloc[0]), color=INK, lw=0.9, ls=_DASHES)
@@ -297,6 +314,8 @@ def elasticity_figure(frame: pd.DataFrame, limit: int = 25) -> Figure:
         axes.set(title="Own-price elasticity", xlabel="% change of the KPI for 1 % more price")
         listed = ", ".join(f"{n} {v:.2f}" for n, v in list(zip(frame["series"], value, strict=True))[:12])
         more = " Dashed: all series together." if len(total) else ""
+        if len(frame) < count:
+            more += f" The {len(frame)} largest of {count:,} series; the others are in the tables."
         return picture(
             figure,
             "own_price_elasticity",

@@ -24,7 +24,8 @@ def headline(numbers: MixNumbers) -> str:
         elasticity = total_elasticity(numbers)
         if elasticity is None:
             return f"What drives {kpi}"
-        return f"1\u00a0% more price changes {kpi} by {elasticity['elasticity']:+.1f}\u00a0%"
+        change = float(elasticity["elasticity"])
+        return f"1\u00a0% higher prices bring {abs(change):.1f}\u00a0% {'less' if change < 0 else 'more'} {kpi}"
     share = float(ratio(numbers.total.of_kind("media"), numbers.total.total).mean())
     best = _ranked(numbers, "roi")
     said = f"Media brought {percent(share, 0)} of {kpi}"

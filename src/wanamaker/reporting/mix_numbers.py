@@ -218,8 +218,9 @@ def _price_curve(
         return None
     at, mean, weight, d = at[good], mean[good], np.maximum(weight[good], 0), numbers[at[good]]
     weight = weight / weight.sum() if weight.sum() > 0 else np.full(len(weight), 1 / len(weight))
-    low = float((response.driver_min[at, d] / mean).min())
-    high = float((response.driver_max[at, d] / mean).max())
+    # A sale or a wrong price in one small series would stretch the axis of all.
+    low = _weighted_quantile(response.driver_min[at, d] / mean, weight, 0.1)
+    high = _weighted_quantile(response.driver_max[at, d] / mean, weight, 0.9)
     reference = float(weight @ (response.driver_reference[at, d] / mean))
     room = _MARGIN * max(high - low, 0.1)
     steps = np.unique(np.append(np.linspace(max(low - room, 0.05), high + room, _POINTS), reference))
@@ -228,6 +229,13 @@ def _price_curve(
     scale = float(weight @ mean) if alike else 100.0
     label = f"price, {response.price_unit}" if alike else "price, % of each series' mean"
     return PriceCurve(name, values, steps * scale, reference * scale, (low * scale, high * scale), label)
+
+
+def _weighted_quantile(values: np.ndarray, weight: np.ndarray, share: float) -> float:
+    """The value that ``share`` of the weight stays at or below; weights sum to 1."""
+    order = np.argsort(values, kind="stable")
+    at = int(np.searchsorted(np.cumsum(weight[order]), share))
+    return float(values[order][min(at, len(values) - 1)])
 
 
 def promotion_curves(predictions: MixPredictions, window: np.ndarray) -> list[PromotionCurve]:

@@ -93,7 +93,8 @@ def channel_section(numbers: MixNumbers) -> Section:
     shown["share"] = [percent(v) for v in frame["share"]]
     shown["ROI"] = _interval_texts(frame, "roi", number)
     shown["marginal ROI"] = _interval_texts(frame, "marginal_roi", number)
-    shown["cost per extra unit"] = frame["cost_per_unit"]
+    if response.kpi_unit != response.money_unit:
+        shown["cost per extra unit"] = frame["cost_per_unit"]
     shown["note"] = frame["note"]
     if not (shown["note"] != "").any():
         shown = shown.drop(columns="note")
@@ -104,7 +105,7 @@ def channel_section(numbers: MixNumbers) -> Section:
     )
     text += (
         f"; one unit of {response.kpi} counts as {number(response.kpi_value)} {response.money_unit}. Above 1 a channel "
-        "brings in more than it costs, before the cost of the goods themselves."
+        "brings in more than it costs."
         if numbers.in_money and response.kpi_value != 1
         else ". Above 1 a channel brings in more than it costs, before the cost of the goods themselves."
         if numbers.in_money

@@ -182,7 +182,10 @@ def legend_above(axes: Axes, columns: int = 6, **options: object) -> None:
 
 def percent(share: float, digits: int = 1, *, sign: bool = False) -> str:
     """ "12.3 %" for 0.123, a dash for what is not a number; the space does not break."""
-    return f"{100 * share:{'+' if sign else ''}.{digits}f}\u00a0%" if np.isfinite(share) else "–"
+    if not np.isfinite(share):
+        return "–"
+    rounded = round(100 * share, digits) + 0.0  # no "-0.0"
+    return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}\u00a0%"
 
 
 def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:

@@ -32,7 +32,10 @@ _PNG_DPI = 144
 _LONG_SVG = 160_000
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d\d)\d+")
 _KEEP = re.compile(r'("data:[^"]*"|scale\([^)]*\)|version="[^"]*")')
-_NUMBER_FIRST = re.compile(r"[-+–]?([\d.,]+(k|M|bn|tn)?(\s|$)|$)")  # "1.2 (0.9 to 1.5)", or a dash; not a date
+_NUMBER_FIRST = re.compile(
+    r"[-+–]?([\d.,]+(k|M|bn|tn)?(\s(?!\|)|$)|$)"
+)  # "1.2 (0.9 to 1.5)", or a dash; no date, no key
+_PERCENT = re.compile(r"(?<=\d) ?%(?![\w\]}])")
 
 Format = str | Callable[[Any], str]
 
@@ -205,11 +208,11 @@ def render_page(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         title=title,
-        headline=headline,
+        headline=typeset(headline),
         eyebrow=eyebrow,
-        lead=list(lead),
-        tiles=list(tiles),
-        warnings=list(warnings),
+        lead=[typeset(sentence) for sentence in lead],
+        tiles=[Tile(*(typeset(text) for text in (t.value, t.name, t.note))) for t in tiles],
+        warnings=[typeset(sentence) for sentence in warnings],
         first=_groups(first, "first"),
         sections=[_section(section, number) for number, section in enumerate(sections)],
         settings=[(name.replace("_", " "), plain(value)) for name, value in {**run, **settings}.items()],
@@ -250,6 +253,11 @@ def plain(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
+def typeset(text: str) -> str:
+    """Per cent as everywhere in the reports, "9.1 %" with a space that does not break, whoever wrote the sentence."""
+    return _PERCENT.sub("\u00a0%", text)
+
+
 def _digits(value: float, digits: int) -> str:
     if value == 0:
         return "0"
@@ -264,7 +272,7 @@ def _section(section: Section, number_: int) -> dict[str, Any]:
     return {
         "id": f"s{number_ + 1}-{re.sub(r'[^a-z0-9]+', '-', section.title.lower()).strip('-')}",
         "title": section.title,
-        "blocks": _blocks(section.text),
+        "blocks": _blocks(typeset(section.text)),
         "groups": _groups(section.figures, f"s{number_ + 1}"),
         "tables": [_table(table) for table in section.tables],
         "folded": section.folded,
@@ -294,7 +302,12 @@ def _groups(figures: Sequence[Figure], key: str) -> list[dict[str, Any]]:
         if not groups or groups[-1]["kind"] != kind or full or restart:
             groups.append({"kind": kind, "key": f"{key}-{len(groups) + 1}", "figures": []})
         groups[-1]["figures"].append(
-            {"src": _source(figure), "alt": figure.alt, "caption": figure.caption, "choice": figure.choice}
+            {
+                "src": _source(figure),
+                "alt": typeset(figure.alt),
+                "caption": typeset(figure.caption),
+                "choice": figure.choice,
+            }
         )
     return groups
 
@@ -317,11 +330,11 @@ def _table(table: Table) -> dict[str, Any]:
     columns = []
     for name, column in zip(frame.columns, cells, strict=True):
         numeric = _is_number(frame[name]) or (bool(column) and all(_NUMBER_FIRST.match(cell) for cell in column))
-        columns.append({"name": str(name), "unit": table.units.get(name, ""), "number": numeric})
+        columns.append({"name": typeset(str(name)), "unit": table.units.get(name, ""), "number": numeric})
     left_out = len(table.frame) - len(frame)
     return {
         "title": table.title,
-        "note": table.note,
+        "note": typeset(table.note),
         "columns": columns,
         "rows": [list(row) for row in zip(*cells, strict=True)],
         "left_out": f"{left_out:,}" if left_out else "",
@@ -339,7 +352,7 @@ def _column(column: pd.Series, form: Format | None) -> list[str]:
 
     if form is None and _is_number(column):
         form = _usual_format(column.to_numpy(dtype=float, na_value=np.nan))
-    return [_cell(value, form, missing=bool(pd.isna(value))) for value in column.tolist()]
+    return [typeset(_cell(value, form, missing=bool(pd.isna(value)))) for value in column.tolist()]
 
 
 def _cell(value: Any, form: Format | None, *, missing: bool) -> str:

@@ -161,7 +161,7 @@ def pricing_page(
     ]
     page = render_page(
         f"Prices, run {run.get('run_id', '')}",
-        _headline(total, problem.objective, money),
+        _headline(total, problem.objective, money, float(prices["extrapolates"].mean())),
         sections,
         run,
         settings,
@@ -174,18 +174,22 @@ def pricing_page(
     return page, [changes, *figures_of(sections)]
 
 
+_SURE = 0.8  # chance below which a finding "may" be so
 _ELASTICITY = (
     "An elasticity of -2 says: sales fall by 2 % when the price rises by 1 %. Below -1 (more negative) a higher price "
     "loses revenue, above -1 it gains some."
 )
 
 
-def _headline(total: pd.Series, objective: str, money: str) -> str:
+def _headline(total: pd.Series, objective: str, money: str, beyond: float) -> str:
+    """The finding; ``beyond`` is the share of the prices that lie outside what the model has seen."""
     gain = total["gain"]
     if gain <= 0:
         return f"No price within the bounds brings more {objective} than today's"
     share = f" ({total['gain_share']:+.1%})" if np.isfinite(total["gain_share"]) else ""
-    return f"Better prices would bring {number(gain, money)} more {objective}{share}"
+    verb = "may" if total["probability_better"] < _SURE or beyond > 0.5 else "would"
+    caution = ", if the model is right about prices it has not seen" if beyond > 0.5 else ""
+    return f"Better prices {verb} bring {number(gain, money)} more {objective}{share}{caution}"
 
 
 def _lead(plan: PricePlan, prices: pd.DataFrame, total: pd.Series, money: str) -> list[str]:

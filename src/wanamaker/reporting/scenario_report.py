@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 _MAX_TABS = 12
+_SURE = 0.8  # chance below which a finding "may" be so
 
 
 class ScenarioDecision:
@@ -175,7 +176,7 @@ def scenario_page(
     ]
     if results.left_out:
         left = Table("", tables["scenario_left_out"])
-        text = "They name something that this panel does not have, and were not computed."
+        text = "They were not computed, because the panel lacks something that they need."
         sections.append(Section("Presets that were left out", text, tables=[left]))
     sections.append(Section("How to read this", _how_to_read(results)))
     page = render_page(
@@ -195,30 +196,42 @@ def scenario_page(
 
 def _headline(ranked: pd.DataFrame, money: str) -> str:
     best = ranked.iloc[0]
-    if best["profit_change"] > 0:
-        return f"{best['scenario']} would bring {number(best['profit_change'], money)} more profit"
+    gain, chance = best["profit_change"], best["probability_better"]
+    if gain > 0:
+        return f"{best['scenario']} {'may' if chance < _SURE else 'would'} bring {number(gain, money)} more profit"
+    if len(ranked) == 1 and gain == 0:
+        return f"{best['scenario']} changes nothing"
     if len(ranked) == 1:
-        return f"{best['scenario']} would cost {number(-best['profit_change'], money)} of profit"
+        verb = "may" if chance > 1 - _SURE else "would"
+        return f"{best['scenario']} {verb} cost {number(-gain, money)} of profit"
     return f"None of {len(ranked)} scenarios beats going on as before; {best['scenario']} comes closest"
 
 
 def _lead(ranked: pd.DataFrame, results: ScenarioResults) -> list[str]:
     response, window = results.response, results.window
     money, best = response.money_unit, ranked.iloc[0]
-    effect = f"{number(abs(best['kpi_change']), response.kpi_unit)} {'more' if best['kpi_change'] >= 0 else 'less'}"
-    spend = best["spend_change"]
-    cost = "at the same spend"
+    spend, sold = best["spend_change"], best["kpi_change"]
+    share = f"{number(abs(sold), response.kpi_unit)} of {response.kpi} ({best['kpi_change_share']:+.1%})"
+    effect = f"would have {'brought' if sold >= 0 else 'lost'} {share}"
+    cost = " at the same spend"
     if spend:
-        cost = f"for {number(abs(spend), money)} {'more' if spend > 0 else 'less'} spend"
+        cost = f" and {'cost' if spend > 0 else 'saved'} {number(abs(spend), money)} of spend"
     sure = ""
     if len(results.kpi) > 1:
         sure = f" In {best['probability_better']:.0%} of the model's draws it earns more than going on as before."
     return [
-        f"{best['scenario']} ({best['changes']}) would have brought {effect} of {response.kpi} "
-        f"({best['kpi_change_share']:+.1%}) {cost}, from {window.dates[0]} to {window.dates[-1]}.{sure}",
-        f"Profit here is what the additional {response.kpi} is worth less the additional spend; a unit is worth "
-        f"{results.unit_value}.",
+        f"{best['scenario']} ({best['changes']}) {effect}{cost}, from {window.dates[0]} to {window.dates[-1]}.{sure}",
+        _profit_words(results),
     ]
+
+
+def _profit_words(results: ScenarioResults) -> str:
+    response = results.response
+    if response.kpi_unit == response.money_unit and response.kpi_value == 1 and not results.by_price:
+        worth = f"Profit here is the additional {response.kpi} less the additional spend"
+        return f"{worth}, before the cost of the goods themselves."
+    worth = f"Profit here is what the additional {response.kpi} is worth less the additional spend"
+    return f"{worth}; a unit is worth {results.unit_value}."
 
 
 def _tiles(ranked: pd.DataFrame, results: ScenarioResults) -> list[Tile]:
@@ -316,7 +329,7 @@ def _warnings(results: ScenarioResults) -> list[str]:
         warnings.append("The model has one draw, so no interval can be given: see these numbers as guesses.")
     if results.left_out:
         names = ", ".join(name for name, _ in results.left_out)
-        warnings.append(f"Presets left out because the panel lacks what they change: {names}. Reasons stand below.")
+        warnings.append(f"Presets left out because the panel lacks what they need: {names}. Reasons stand below.")
     return warnings
 
 

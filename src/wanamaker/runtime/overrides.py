@@ -14,7 +14,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wanamaker.errors import UserError
@@ -60,6 +60,8 @@ def check(
         plain = not (override.is_add() or override.is_force_add() or override.is_delete())
         if plain and not _is_group(override) and _is_new(base, override.key_or_group, arguments_of):
             checked[index], singles[index] = "++" + checked[index], "++" + singles[index]
+        elif plain and not _is_group(override) and not override.is_sweep_override():
+            _check_names(base, override)
     return checked, _compose(config_name, singles)
 
 
@@ -117,6 +119,21 @@ def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
         place += f" ({target})" if target else ""
         raise UserError(f"'{key}' is no option: {place} has no '{part}'.{nearest(part, known | accepted)}")
     return isinstance(node, DictConfig) and not node  # {} given as a whole is added to
+
+
+def _check_names(config: DictConfig, override: Override) -> None:
+    """A mapping given for one that names entries already changes these; Hydra says of others "not in struct"."""
+    key, value = override.key_or_group, override.value()
+    node = OmegaConf.select(config, key)
+    if not isinstance(value, dict) or not isinstance(node, DictConfig) or "_target_" in node:
+        return
+    for name in (str(name) for name in value):
+        if name not in node:
+            known = [str(entry) for entry in node]
+            raise UserError(
+                f"{override.input_line}: '{key}' has no '{name}'.{nearest(name, known)} To add it to those, write "
+                f"'+{key}.{name}=...'; to have only your own, change the file that names them."
+            )
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -186,7 +186,7 @@ def test_presets_fit_are_skipped_aloud_or_refused() -> None:
     predictions = example(channels=4, organic=1)
     result = compare_scenarios(predictions, {}, presets=PRESETS, names={"discount": "display"})
     assert [o.scenario.name for o in result.outcomes] == [
-        "baseline", "price_reduction", "premium_positioning", "festival_push"
+        "baseline", "more_media", "less_media", "price_reduction", "premium_positioning", "festival_push"
     ]  # fmt: skip
     ((name, reason),) = result.left_out
     assert name == "aggressive_digital"
@@ -195,7 +195,7 @@ def test_presets_fit_are_skipped_aloud_or_refused() -> None:
     names = {"Digital": ["Social", "TV"], "SEM": "search", "discount": "display"}
     all_of_them = compare_scenarios(predictions, {}, presets=PRESETS, names=names)
     assert not all_of_them.left_out
-    plan = all_of_them.outcomes[1].plan
+    (plan,) = (o.plan for o in all_of_them.outcomes if o.scenario.name == "aggressive_digital")
     np.testing.assert_allclose(plan.spend[:, :, [0, 2]], 2 * all_of_them.window.spend[:, :, [0, 2]])
     np.testing.assert_allclose(plan.spend[:, :, 1], 1.5 * all_of_them.window.spend[:, :, 1])
     with pytest.raises(UserError, match="there is no channel 'Digital'"):
@@ -279,3 +279,16 @@ def test_what_a_unit_is_and_costs() -> None:
     ):
         with pytest.raises(UserError, match=message):
             unit_costs(wrong, response, price)
+
+
+def test_presets_that_cannot_be_valued_do_not_stand_in_the_way() -> None:
+    """A price preset needs to know whether the KPI counts units; a scenario on media does not."""
+    predictions = example(channels=4)
+    odd = dataclasses.replace(predictions, response=dataclasses.replace(predictions.response, kpi_unit="conversions"))
+    own = {"up": {"media": {"TV": {"times": 1.1}}}}
+    result = compare_scenarios(odd, own, presets=PRESETS, names={"discount": "display"})
+    assert {"price_reduction", "premium_positioning"} <= {name for name, _ in result.left_out}
+    assert any("kpi_is" in reason for _, reason in result.left_out)
+    assert "up" in [o.scenario.name for o in result.outcomes]
+    with pytest.raises(UserError, match="kpi_is"):
+        compare_scenarios(odd, own, presets=PRESETS, use_presets=["price_reduction"], names={"discount": "display"})

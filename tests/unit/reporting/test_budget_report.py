@@ -35,7 +35,7 @@ def test_everything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     cells = pd.read_parquet(tmp_path / "tables" / "plan_cells.parquet")
     assert cells["planned_spend"].sum() == pytest.approx(14_000)
     assert (cells["run_id"] == "r1").all()
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text().replace("\xa0", " ")
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page), "self-contained"
     for words in ("Move ", " EUR from ", "shadow price", "90 % interval", "KKT residual", "robust moves", "geo 1"):
         assert words.lower() in page.lower(), words

@@ -62,7 +62,15 @@ def test_scenarios_as_tables_figures_and_a_page(tmp_path: Path, capsys, link: st
     assert all(path.is_file() for path in written)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(written)
     table = pd.read_parquet(tmp_path / "tables" / "scenarios.parquet")
-    names = ["baseline", "price_reduction", "premium_positioning", "festival_push", *SCENARIOS]
+    names = [
+        "baseline",
+        "more_media",
+        "less_media",
+        "price_reduction",
+        "premium_positioning",
+        "festival_push",
+        *SCENARIOS,
+    ]
     assert table["scenario"].tolist() == names
     assert (table["run_id"] == "r7").all()
     assert table.loc[0, "kpi_change"] == 0
@@ -71,11 +79,11 @@ def test_scenarios_as_tables_figures_and_a_page(tmp_path: Path, capsys, link: st
     np.testing.assert_allclose(csv.groupby("scenario")["kpi_change"].sum()[names], table["kpi_change"], atol=1e-6)
     left_out = pd.read_csv(tmp_path / "tables" / "scenario_left_out.csv")
     assert left_out["preset"].tolist() == ["aggressive_digital"]
-    assert "Preset aggressive_digital was left out: scenario aggressive_digital" in capsys.readouterr().out
+    assert "Preset aggressive_digital was left out: media.Digital" in capsys.readouterr().out
     page = Page(tmp_path / "report.html")
     assert all(source.startswith("data:") for source in page.sources), "no request to anywhere"
     figures = list((tmp_path / "figures").glob("*.png"))
-    assert len(figures) == len(page.alts) == 7
+    assert len(figures) == len(page.alts) == 9
     assert all(alt.endswith(".") for alt in page.alts)
     best = table.set_index("scenario")["profit_change"].idxmax()
     assert best in page.text

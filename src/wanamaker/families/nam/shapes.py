@@ -64,7 +64,8 @@ class WeibullAdstock(nn.Module):
     def __init__(self, members: int, channels: int, half_life: tuple[float, float], form: str) -> None:
         super().__init__()
         self.form = form
-        self.log_shape = Prior(members, (channels,), math.log(1.5), 0.3)
+        # Shape 1 is the geometric decay; above 1 the effect peaks later.
+        self.log_shape = Prior(members, (channels,), math.log(1.2), 0.4)
         self.log_scale = Prior(members, (channels,), math.log(2 * half_life[0]), half_life[1])
 
     def kernel(self, taps: int) -> Tensor:
