@@ -182,6 +182,8 @@ def panel(
         kpi="revenue",
         kpi_unit="EUR",
         money_unit="EUR",
+        price_unit="EUR",
+        national=np.zeros(C, dtype=bool),
         kpi_value=1.0,
         period="W-MON",
         periods_per_year=365.25 / 7,

@@ -37,7 +37,8 @@ def train(options: list[str], folder: Path) -> tuple[Any, float]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    return MixPredictions.read(folder / "nam_orange_juice" / "runs" / "juice" / "predictions"), time.perf_counter() - started
+    found = folder / "nam_orange_juice" / "runs" / "juice" / "predictions"
+    return MixPredictions.read(found), time.perf_counter() - started
 
 
 def own_elasticities(predictions: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -410,7 +410,7 @@ OTHERS = {
     "prices without a cost": (["decision=pricing"], ("give decision.unit_cost",)),
     "other carry-over": (["decision=mix", "data.max_lag=4"], ("trained with data.max_lag=13", "set data.max_lag=13")),
     "folder without folds": (["decision=mix", "decision.walk_forward=nowhere"], ("decision.walk_forward=nowhere",)),
-    "another family": (["decision=attributes"], ("reads the detections of a detector",)),
+    "another family": (["decision=attributes"], ("reads predictions of kind 'detections'", "makes 'mix'")),
     "no such decision": (["decision=budgets"], ("There is no decision 'budgets'. Did you mean 'budget'?",)),
     "no such option": (["decision=budget", "decision.totl=5"], ("Did you mean 'total'?",)),
 }  # fmt: skip
@@ -446,5 +446,5 @@ def detector(desk: Desk) -> Path:
 @pytest.mark.parametrize("decision", ["mix", "budget", "scenario", "pricing"])
 def test_checkpoint_of_another_family(detector: Path, mistake: Callable, decision: str) -> None:
     more = ["decision.unit_cost=1"] if decision == "pricing" else []
-    words = (f"decision={decision} reads the predictions of a", "Choose a checkpoint")
+    words = ("reads predictions of kind 'mix'", "makes 'detections'", "Choose another decision")
     mistake("evaluate", f"ckpt_path={detector}", "stages=[predict]", f"decision={decision}", *more, words=words)

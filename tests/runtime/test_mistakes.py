@@ -27,6 +27,7 @@ MISTAKES = {
     "missing data": ("data.missing=rows.csv", "data.missing", "rows.csv is not on disk"),
     "untrusted target": ("model.net._target_=os.system", "os.system", "WANAMAKER_TRUSTED"),
     "unimportable target": ("model.net._target_=torch.nn.Liner", "torch.nn.Liner", "cannot be imported"),
+    "options of no callback": ("++callbacks.averaging.decay=0.9", "callbacks.averaging has options (decay)", "=null"),
     "another machine": ("trainer.num_nodes=2", "trainer.num_nodes=2", "torchrun"),
 }
 

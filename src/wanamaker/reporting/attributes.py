@@ -58,6 +58,8 @@ class AttributesReport:
         UserError: an argument out of range, a database URL that is wrong, or whose driver is not installed.
     """
 
+    reads = Detections.kind
+
     def __init__(
         self,
         score_threshold: float | Mapping[str, float] = 0.5,

@@ -50,6 +50,8 @@ class BudgetDecision:
         UserError: an option out of range, or two that contradict.
     """
 
+    reads = MixPredictions.kind
+
     def __init__(
         self,
         total: float | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix, decompose
 from wanamaker.errors import UserError
-from wanamaker.predictions import atomic_path
+from wanamaker.predictions import MixPredictions, atomic_path
 from wanamaker.predictions.mix import SPLITS
 from wanamaker.reporting.export import check_formats, write_tables
 from wanamaker.reporting.mix_numbers import MixNumbers, carry_over_table, curve_tables, work_out
@@ -23,7 +23,6 @@ from wanamaker.reporting.training import training_history
 if TYPE_CHECKING:
     import pandas as pd
 
-    from wanamaker.predictions.mix import MixPredictions
 
 REPORT = "report.html"
 
@@ -49,6 +48,8 @@ class MixReport:
     Raises:
         UserError: an argument out of range.
     """
+
+    reads = MixPredictions.kind
 
     def __init__(
         self,

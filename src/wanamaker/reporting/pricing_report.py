@@ -49,6 +49,8 @@ class PricingDecision:
         UserError: an option that is none of these.
     """
 
+    reads = MixPredictions.kind
+
     def __init__(
         self,
         objective: str = "profit",

@@ -47,6 +47,8 @@ class ScenarioDecision:
         UserError: an option that is none of these.
     """
 
+    reads = MixPredictions.kind
+
     def __init__(
         self,
         scenarios: Mapping[str, Any] | None = None,

@@ -67,6 +67,22 @@ def build_decision(config: DictConfig) -> Any:
     return _make(config.decision)
 
 
+def check_decision(decision: Any, model: LightningModule, experiment: str) -> None:
+    """Refuse, before anything is predicted, a decision that reads other predictions than the model makes.
+
+    A decision says in `reads`, a model in `predicts`, the kind of `wanamaker.predictions` it means.
+
+    Raises:
+        UserError: naming both.
+    """
+    reads, predicts = getattr(decision, "reads", None), getattr(model, "predicts", None)
+    if reads is not None and predicts is not None and reads != predicts:
+        raise UserError(
+            f"The decision {type(decision).__name__} reads predictions of kind {reads!r}; this checkpoint (experiment "
+            f"{experiment}) makes {predicts!r}. Choose another decision, or a checkpoint of another family."
+        )
+
+
 def build(config: DictConfig, world_size: int = 1) -> Parts:
     """Instantiate data, model, loggers, callbacks and trainer.
 

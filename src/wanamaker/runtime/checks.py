@@ -71,6 +71,21 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
             yield from _nodes(node._get_node(index), f"{path}[{index}]")
 
 
+def check_sets(config: DictConfig) -> None:
+    """Refuse options of a callback or logger that no chosen set defines.
+
+    Raises:
+        UserError: naming it, and how to choose its set or do without it.
+    """
+    for group in ("callbacks", "logger"):
+        for name, entry in (config.get(group) or {}).items():
+            if isinstance(entry, DictConfig) and "_target_" not in entry:
+                raise UserError(
+                    f"{group}.{name} has options ({', '.join(map(str, entry))}) but nothing they belong to: choose the "
+                    f"set that defines it, {group}=[...], or switch it off with {group}.{name}=null."
+                )
+
+
 def check_targets(config: DictConfig) -> None:
     """Bind every nested `_target_` to its signature.
 

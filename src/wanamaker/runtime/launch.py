@@ -148,6 +148,7 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     from wanamaker.runtime import build, checkpoint, checks, run
 
     checks.check_targets(config)
+    checks.check_sets(config)
     devices = _devices_of_launcher(config) if in_rank() else checks.check_devices(config)
     nodes = int(config.trainer.get("num_nodes", 1))
     if nodes > 1 and not in_rank():
@@ -159,7 +160,7 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     if config.get("decision") is not None:
         if "predict" not in config.stages:
             raise UserError(f"A decision needs predictions: stages={list(config.stages)} lacks predict.")
-        build.build_decision(config)
+        decision = build.build_decision(config)
     data = build.build_data(config)
     if hasattr(data, "preflight"):
         data.preflight(list(config.stages))
@@ -168,6 +169,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     # fetches weights once, not once a rank.
     with nullcontext() if resume is None else without_pretrained_weights():
         model = build.build_model(config)
+    if config.get("decision") is not None:
+        build.check_decision(decision, model, str(config.experiment))
     if resume is not None:
         checkpoint.check_resume(resume, config, model)
     return devices

@@ -48,6 +48,8 @@ class FasterRCNNModule(LightningModule):
         class_names: label 1 first; None takes those of the data module, which must agree where both exist.
     """
 
+    predicts = Detections.kind
+
     def __init__(
         self,
         net: FasterRCNNNet,

@@ -47,6 +47,8 @@ class NamModule(LightningModule):
         bootstrap_seed: seeds the weights.
     """
 
+    predicts = MixPredictions.kind
+
     def __init__(
         self,
         net: NamNet,
