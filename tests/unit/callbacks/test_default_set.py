@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
@@ -109,7 +110,17 @@ def test_every_sweep_names_keys_that_recipes_have(composed: Callable[..., DictCo
 
     params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
     assert all(override.is_sweep_override() for override in OverridesParser.create().parse_overrides(params))
-    composed(*(param.split("=")[0] + "=1" for param in params))
+    keys = list(config.hydra.sweeper.params)
+    composed(*(f"{key}=1" for key in keys if not key.startswith("data.")))
+    files = [yaml.safe_load(path.read_text()) for path in (CONFIGS / "data").glob("*.yaml")]
+    for key in keys:  # not every data source has every key, but one must
+        if key.startswith("data."):
+            assert any(has(file, key.split(".")[1:]) for file in files), key
+
+
+def has(node: Any, path: list[str]) -> bool:
+    """Whether a nested mapping has a key."""
+    return not path or (isinstance(node, dict) and path[0] in node and has(node[path[0]], path[1:]))
 
 
 def losses(*values: float) -> Any:
