@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ _META_VERSION = b"wanamaker.schema_version"
 _META_HEADER = b"wanamaker.header"
 
 KINDS: dict[str, type] = {}
+Artefact = TypeVar("Artefact")
 
 
 def prediction_kind(cls: type) -> type:
@@ -161,3 +162,22 @@ def as_array(value: Any, dtype: type) -> np.ndarray:
         value = value.float() if value.element_size() < 4 and value.is_floating_point() else value
         value = value.numpy()
     return np.asarray(value, dtype=dtype)
+
+
+def read_kind(cls: type[Artefact], path: Path | str, maker: str) -> Artefact:
+    """Read an artefact that must be of one type, from its file or the folder that `write` was given.
+
+    Args:
+        cls: the type, with `kind` and `file_name`.
+        path: file or folder.
+        maker: what makes this kind, for the message, such as "a detector".
+
+    Raises:
+        UserError: not there, damaged, or predictions of another kind.
+    """
+    path = Path(path)
+    path = path / cls.file_name if path.is_dir() else path
+    artefact = read_predictions(path)
+    if not isinstance(artefact, cls):
+        raise UserError(f"{path} holds {artefact.kind!r}, not {cls.kind!r}. Give the predictions of {maker}.")
+    return artefact

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from wanamaker.errors import UserError
-from wanamaker.predictions.artefact import as_array, prediction_kind, read_predictions, write_table
+from wanamaker.predictions.artefact import as_array, prediction_kind, read_kind, write_table
 
 if TYPE_CHECKING:  # both cost half a second to import, and the menu of experiments does not need them
     import pandas as pd
@@ -249,12 +248,7 @@ class Detections:
         Raises:
             UserError: not there, damaged, or predictions of another kind.
         """
-        path = Path(path)
-        path = path / cls.file_name if path.is_dir() else path
-        artefact = read_predictions(path)
-        if not isinstance(artefact, cls):
-            raise UserError(f"{path} holds {artefact.kind!r}, not {cls.kind!r}. Give the predictions of a detector.")
-        return artefact
+        return read_kind(cls, path, "a detector")
 
     @classmethod
     def from_table(cls, table: pa.Table, header: Mapping[str, Any], path: Path | None = None) -> Detections:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from wanamaker.errors import UserError
-from wanamaker.predictions.artefact import prediction_kind, read_arrays, read_predictions, write_arrays, write_table
+from wanamaker.predictions.artefact import prediction_kind, read_arrays, read_kind, write_arrays, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,12 +315,7 @@ class MixPredictions:
         Raises:
             UserError: not there, damaged, or predictions of another kind.
         """
-        path = Path(path)
-        path = path / cls.file_name if path.is_dir() else path
-        artefact = read_predictions(path)
-        if not isinstance(artefact, cls):
-            raise UserError(f"{path} holds {artefact.kind!r}, not {cls.kind!r}. Give the predictions of a mix model.")
-        return artefact
+        return read_kind(cls, path, "a mix model")
 
     @classmethod
     def from_table(cls, table: pa.Table, header: Mapping[str, Any], path: Path) -> MixPredictions:

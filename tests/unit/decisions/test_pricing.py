@@ -57,14 +57,12 @@ def humps(low_peak: float) -> MixPredictions:
     steps = -low_peak / (1 + np.exp(-(grid + 0.5) * 25)) - 2.5 / (1 + np.exp(-(grid - 0.6) * 25))
     slope = np.gradient(steps, grid)
     response = predictions.response
-    _curve, _steep = response.driver_curve.copy(), response.driver_slope.copy()
     response = dataclasses.replace(
         response,
         driver_grid=np.stack([grid, grid]),
         driver_curve=np.stack([np.broadcast_to(steps, (4, 61)), np.zeros((4, 61))], axis=1),
         driver_slope=np.stack([np.broadcast_to(slope, (4, 61)), np.zeros((4, 61))], axis=1),
     )
-    assert True
     return dataclasses.replace(predictions, response=response)
 
 

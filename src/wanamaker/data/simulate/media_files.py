@@ -6,13 +6,11 @@ same panel make it once, and another option makes another folder.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from wanamaker.data.simulate.cache_lock import only_one
 from wanamaker.data.simulate.media_options import PanelSimulation
 from wanamaker.data.simulate.media_panel import simulate_media_panel
 from wanamaker.data.simulate.media_truth import ARRAYS, SUMMARY
@@ -46,7 +44,7 @@ def ensure_panel(cache_dir: Path | str, options: PanelSimulation) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target) as alone:
+        with only_one(target, "simulates the panel") as alone:
             if not is_complete(target):
                 if alone:  # what a killed process left
                     for leftover in target.parent.glob(f".{target.name}.part-*"):
@@ -71,23 +69,3 @@ def _write(target: Path, options: PanelSimulation) -> None:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _only_one(target: Path) -> Iterator[bool]:
-    """Hold the lock of a folder; yields whether there is one (some network file systems and Windows have none)."""
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with open(target.parent / f".{target.name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another process simulates the panel {target}; waiting for it.", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True

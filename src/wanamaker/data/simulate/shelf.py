@@ -11,15 +11,14 @@ import hashlib
 import itertools
 import json
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from wanamaker.data.simulate.cache_lock import only_one
 from wanamaker.data.simulate.shelf_canvas import Product
 from wanamaker.data.simulate.shelf_pool import in_processes
 from wanamaker.data.simulate.shelf_scene import Scene, categories, compose_scene
@@ -171,7 +170,7 @@ def ensure_shelf(cache_dir: Path | str, options: ShelfOptions, processes: int | 
     if is_complete(target):
         return target
     check_cache(cache_dir, options)
-    with _only_one(target) as alone:
+    with only_one(target, "draws the shelf photos in") as alone:
         if not is_complete(target):
             if alone:  # what a killed process left
                 for leftover in target.parent.glob(f".{target.name}.part-*"):
@@ -238,26 +237,6 @@ def render_shelf(
 
 def _cannot_draw(target: Path, error: OSError, remedy: str) -> UserError:
     return UserError(f"Cannot draw the shelf photos in {target}: {error.strerror or error}. {remedy}")
-
-
-@contextlib.contextmanager
-def _only_one(target: Path) -> Iterator[bool]:
-    """Hold the lock of a folder; yields whether there is one (some network file systems and Windows have none)."""
-    try:
-        import fcntl
-    except ImportError:
-        yield False
-        return
-    with open(target.parent / f".{target.name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Another process draws the shelf photos in {target}; waiting for it.", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 def _draw_file(job: tuple[ShelfOptions, str, int, str]) -> _Record:

@@ -66,7 +66,6 @@ class MediaBlock(nn.Module):
         self.members, self.channels = members, list(channels)
         carry = per_channel(adstock, channels, ADSTOCKS, "adstock")
         shape = per_channel(saturation, channels, SATURATIONS, "saturation")
-        self.adstock_kinds, self.saturation_kinds = carry, shape
         self.adstocks = nn.ModuleDict()
         self.saturations = nn.ModuleDict()
         for kind in dict.fromkeys(carry):

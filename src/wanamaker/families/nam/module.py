@@ -137,7 +137,7 @@ class NamModule(LightningModule):
         shown["train/loss"] = total.detach()
         rows = batch.row.shape[0]
         means = over_ranks(torch.stack(list(shown.values()))) / self.trainer.world_size
-        if not torch.isfinite(means).all() and self.global_step % 50 == 0:
+        if self.global_step % 50 == 0 and not torch.isfinite(means).all():  # looking waits for the device
             raise UserError(
                 f"The loss is not finite at step {self.global_step}: lower model.optimizer.lr, or look for extreme "
                 "values in the KPI."

@@ -70,7 +70,7 @@ class Pooled(nn.Module):
         counts = [len(used[name].groups) for name in self.level_names]
         if mode == "fixed" and self.level_names:
             self.weights = self._checked(weights)
-            self.deviation, self.log_tau = nn.ModuleList(), nn.ModuleList()
+            self.log_tau = nn.ModuleList()  # nothing is learned about how much groups differ
             self.own = nn.ModuleList([Prior(members, (count, width), mean, scale) for count in counts])
             return
         self.common = Prior(members, (1, width), mean, scale)
@@ -114,15 +114,11 @@ class Pooled(nn.Module):
 
     def penalty(self) -> Tensor:
         """The part of tau's marginal likelihood that the priors of `Prior` do not have, summed over members."""
-        total = torch.zeros((), device=self.device_of())
+        total = torch.zeros((), device=next(self.parameters()).device)
         for number, tau in enumerate(self.log_tau):
             known = getattr(self, f"information_{number}")
             total = total + 0.5 * torch.log1p((2 * tau()).exp() * known).sum()
         return total
-
-    def device_of(self) -> torch.device:
-        """Where the values live."""
-        return next(self.parameters()).device
 
     def forward(self) -> Tensor:
         """Values [M, G, W]."""
