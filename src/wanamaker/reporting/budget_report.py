@@ -22,17 +22,16 @@ from wanamaker.decisions.budget_tables import (
 )
 from wanamaker.decisions.intervals import ratio
 from wanamaker.errors import UserError
-from wanamaker.predictions import MixPredictions, atomic_path
+from wanamaker.predictions import MixPredictions
 from wanamaker.reporting.budget_figures import channel_figure, curve_figure, gain_figure, timing_figure
 from wanamaker.reporting.budget_words import OBJECTIVE_WORDS, headline, lead, money, tiles, warnings
-from wanamaker.reporting.export import check_formats, write_tables
+from wanamaker.reporting.export import check_formats
 from wanamaker.reporting.mix_style import short_number
-from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page, save_pictures
+from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page
 
 if TYPE_CHECKING:
     import pandas as pd
-
-REPORT = "report.html"
 
 
 class BudgetDecision:
@@ -116,7 +115,6 @@ class BudgetDecision:
                 "Choose a checkpoint of a mix model, or another decision."
             )
         plan = optimise_budget(predictions, self.options)
-        output_dir = Path(output_dir)
         tables = {
             "plan_channels": channel_table(plan),
             "plan_cells": cell_table(plan),
@@ -128,11 +126,7 @@ class BudgetDecision:
         sections = _sections(plan, tables)
         text = lead(plan, robust)
         print("\n".join([headline(plan, tables["plan_moves"]), *text, *warnings(plan)]), flush=True)
-        written = write_tables(
-            tables, output_dir / "tables", self.formats, str(run["run_id"]) if "run_id" in run else None
-        )
-        pictures = figures_of(sections)
-        written += save_pictures(pictures, output_dir / "figures")
+        page = None
         if self.report:
             page = render_page(
                 f"Budget plan, run {run.get('run_id', '')}",
@@ -145,10 +139,8 @@ class BudgetDecision:
                 tiles=tiles(plan),
                 warnings=warnings(plan),
             )
-            with atomic_path(output_dir / REPORT) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-            written.append(output_dir / REPORT)
-        return written
+        run_id = str(run["run_id"]) if "run_id" in run else None
+        return write_outputs(output_dir, tables, figures_of(sections), page, self.formats, run_id)
 
 
 def _sections(plan: BudgetPlan, tables: Mapping[str, pd.DataFrame]) -> list[Section]:

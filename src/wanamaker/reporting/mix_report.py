@@ -10,21 +10,18 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix, decompose
 from wanamaker.errors import UserError
-from wanamaker.predictions import MixPredictions, atomic_path
+from wanamaker.predictions import MixPredictions
 from wanamaker.predictions.mix import SPLITS
-from wanamaker.reporting.export import check_formats, write_tables
+from wanamaker.reporting.export import check_formats
 from wanamaker.reporting.mix_numbers import MixNumbers, carry_over_table, curve_tables, work_out
 from wanamaker.reporting.mix_page import mix_page
 from wanamaker.reporting.mix_walk_forward import walk_forward_scores
 from wanamaker.reporting.mix_warnings import mix_warnings
-from wanamaker.reporting.page import save_pictures
+from wanamaker.reporting.outputs import write_outputs
 from wanamaker.reporting.training import training_history
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-REPORT = "report.html"
 
 
 class MixReport:
@@ -115,12 +112,7 @@ class MixReport:
         page, figures = mix_page(numbers, warnings, run, self._settings(), history=history, folds=folds)
         run_id = str(run["run_id"]) if "run_id" in run else None
         tables = mix_tables(numbers, warnings, folds)
-        written = write_tables(tables, Path(output_dir) / "tables", self.formats, run_id)
-        written += save_pictures(figures, Path(output_dir) / "figures")
-        path = Path(output_dir) / REPORT
-        with atomic_path(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        return [*written, path]
+        return write_outputs(output_dir, tables, figures, page, self.formats, run_id)
 
     def _settings(self) -> dict[str, Any]:
         return {

@@ -13,15 +13,15 @@ from wanamaker.decisions.kpi_money import KPI_IS
 from wanamaker.decisions.price_problem import OBJECTIVES
 from wanamaker.decisions.pricing import SIBLINGS, PricePlan, optimise_prices
 from wanamaker.errors import UserError
-from wanamaker.predictions import MixPredictions, atomic_path
-from wanamaker.reporting.export import check_formats, write_tables
-from wanamaker.reporting.page import Section, Table, Tile, figures_of, number, render_page, save_pictures
+from wanamaker.predictions import MixPredictions
+from wanamaker.reporting.export import check_formats
+from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.page import Section, Table, Tile, figures_of, number, render_page
 from wanamaker.reporting.scenario_figures import MAX_ROWS, price_change_figure, price_curve_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPORT = "report.html"
 _MAX_TABS = 12
 
 
@@ -109,14 +109,8 @@ class PricingDecision:
         prices = plan.to_frame().sort_values("gain", ascending=False, kind="stable", ignore_index=True)
         tables = {"prices": prices, "price_total": plan.total(), "price_curves": plan.curves()}
         page, figures = pricing_page(plan, tables, run, settings)
-        output_dir = Path(output_dir)
-        written = write_tables(tables, output_dir / "tables", self.formats, str(run.get("run_id", "")))
-        written += save_pictures(figures, output_dir / "figures")
-        if self.report:
-            with atomic_path(output_dir / REPORT) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-            written.append(output_dir / REPORT)
-        return written
+        run_id = str(run.get("run_id", ""))
+        return write_outputs(output_dir, tables, figures, page if self.report else None, self.formats, run_id)
 
     def _settings(self) -> dict[str, Any]:
         names = (

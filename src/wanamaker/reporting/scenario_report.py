@@ -12,15 +12,15 @@ from wanamaker.decisions.decomposition import check_mix
 from wanamaker.decisions.intervals import interval_text
 from wanamaker.decisions.scenario import BASELINE, ScenarioResults, compare_scenarios, said
 from wanamaker.errors import UserError
-from wanamaker.predictions import MixPredictions, atomic_path
-from wanamaker.reporting.export import check_formats, write_tables
-from wanamaker.reporting.page import Section, Table, Tile, figures_of, number, render_page, save_pictures
+from wanamaker.predictions import MixPredictions
+from wanamaker.reporting.export import check_formats
+from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.page import Section, Table, Tile, figures_of, number, render_page
 from wanamaker.reporting.scenario_figures import MAX_ROWS, difference_figure, time_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPORT = "report.html"
 _MAX_TABS = 12
 _SURE = 0.8  # chance below which a finding "may" be so
 
@@ -111,13 +111,8 @@ class ScenarioDecision:
         )
         tables = scenario_tables(results)
         page, figures = scenario_page(results, tables, run, self._settings())
-        output_dir = Path(output_dir)
-        written = write_tables(tables, output_dir / "tables", self.formats, str(run.get("run_id", "")))
-        written += save_pictures(figures, output_dir / "figures")
-        if self.report:
-            with atomic_path(output_dir / REPORT) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-            written.append(output_dir / REPORT)
+        run_id = str(run.get("run_id", ""))
+        written = write_outputs(output_dir, tables, figures, page if self.report else None, self.formats, run_id)
         for preset, reason in results.left_out:
             print(f"Preset {preset} was left out: {reason}", flush=True)
         return written
