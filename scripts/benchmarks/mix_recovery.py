@@ -2,7 +2,8 @@
 
     python scripts/benchmarks/mix_recovery.py recovery                     # mmm/param_recovery small and medium
     python scripts/benchmarks/mix_recovery.py simulated --seeds 5          # the house's simulator
-    python scripts/benchmarks/mix_recovery.py recovery --family nam --small --ranks 2
+    python scripts/benchmarks/mix_recovery.py pymc --family bayesian_mmm   # mmm/pymc_marketing roas and tvp
+    python scripts/benchmarks/mix_recovery.py recovery --family nam --presets small --ranks 2
 
 Every row is a run of `train.py` as a user types it, with `stages=[fit,test,predict]`; numbers are read from the
 predictions it writes and from the truth beside the data. Printed per run: mean absolute error of total contribution
@@ -61,12 +62,32 @@ def truth_of_recovery(name: str, channels: tuple[str, ...]) -> np.ndarray:
     return np.array([next(v for k, v in sums.items() if k.split("_", 2)[-1] == channel) for channel in channels])
 
 
+def truth_of_pymc(name: str, channels: tuple[str, ...]) -> np.ndarray:
+    """True total contribution of each channel in mmm/pymc_marketing, sales over all weeks."""
+    import pandas as pd
+
+    folder = Path(os.environ["WANAMAKER_DATA_DIR"]) / "mmm" / "pymc_marketing"
+    if name.startswith("roas"):  # y01 is y without the first channel: y - y01 = 100 * x1_effect in every row
+        table = pd.read_csv(folder / "mmm_roas_data.csv")
+        return np.array([100 * table[f"{channel}_effect"].sum() for channel in channels])
+    table = pd.read_csv(folder / "media_tvp_data.csv")
+    return np.array([table[f"{channel}_contribution"].sum() for channel in channels])
+
+
 def judge(totals: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Errors and coverage of totals [S, C] against truth [C]."""
     error = np.abs(totals.mean(0) / truth - 1)
     low, high = np.quantile(totals, [0.05, 0.95], axis=0)
     inside = (low <= truth) & (truth <= high)
-    return {"mape": error.mean(), "worst": error.max(), "covered": int(inside.sum()), "channels": len(truth)}
+    width = ((high - low) / truth).mean()
+    return {
+        "mape": error.mean(),
+        "worst": error.max(),
+        "covered": int(inside.sum()),
+        "channels": len(truth),
+        "width": width,
+        "ratio": [float(v) for v in totals.mean(0) / truth],
+    }
 
 
 def monotone(response: Any) -> bool:
@@ -92,6 +113,8 @@ def moved(checkpoint: Path) -> float:
 
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     names = [name for name in state if ".saturations." in name and name.endswith(".u")]
+    if not names:
+        return float("nan")  # a family whose posterior says how far its parameters are from their prior
     # A member starts at its anchor: the distance is what the data moved it.
     distances = [(state[name] - state[name[:-1] + "anchor"]).square().mean(0).sqrt() for name in names]
     return float(min(d.min() for d in distances))
@@ -100,13 +123,13 @@ def moved(checkpoint: Path) -> float:
 def report(rows: list[dict[str, Any]]) -> None:
     """Print the table and its summary."""
     print(
-        f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'moved':>6s} {'monotone':>8s} {'oracle':>7s} "
+        f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'width':>6s} {'moved':>6s} {'monotone':>8s} {'oracle':>7s} "
         f"{'seconds':>8s}"
     )
     for row in rows:
         held = f"{row['covered']}/{row['channels']}"
         print(
-            f"{row['name']:24s} {row['mape']:7.1%} {row['worst']:7.1%} {held:>10s} {row['moved']:6.2f} "
+            f"{row['name']:24s} {row['mape']:7.1%} {row['worst']:7.1%} {held:>10s} {row['width']:6.0%} {row['moved']:6.2f} "
             f"{'yes' if row['monotone'] else 'NO':>8s} {row['oracle']:7.1%} {row['seconds']:8.1f}"
         )
     weight = sum(row["channels"] for row in rows)
@@ -121,9 +144,9 @@ def main() -> None:
     from wanamaker.predictions import MixPredictions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("recovery", "simulated"))
+    parser.add_argument("what", choices=("recovery", "simulated", "pymc"))
     parser.add_argument("--family", default="nam")
-    parser.add_argument("--presets", default="small,medium", help="of recovery")
+    parser.add_argument("--presets", default=None, help="of recovery; pymc has roas, roas-known, tvp")
     parser.add_argument("--seeds", type=int, default=5, help="of simulated")
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--experiment", default=None, help="of simulated; default <family>_simulated")
@@ -131,7 +154,13 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "recovery":
-            jobs = [(p, f"{arguments.family}_recovery_{p}", []) for p in arguments.presets.split(",")]
+            presets = (arguments.presets or "small,medium").split(",")
+            jobs = [(p, f"{arguments.family}_recovery_{p}", []) for p in presets]
+        elif arguments.what == "pymc":
+            # roas-known is given the confounder that the recipe hides from the model, as the firm would not know it.
+            known = {"roas-known": ["data.roles.control=[z]"]}
+            presets = (arguments.presets or "roas,roas-known,tvp").split(",")
+            jobs = [(p, f"{arguments.family}_pymc_{p.split('-')[0]}", known.get(p, [])) for p in presets]
         else:
             experiment = arguments.experiment or f"{arguments.family}_simulated"
             jobs = [
@@ -145,6 +174,8 @@ def main() -> None:
             oracle = float("nan")
             if arguments.what == "recovery":
                 truth = truth_of_recovery(name, predictions.response.channels)
+            elif arguments.what == "pymc":
+                truth = truth_of_pymc(name, predictions.response.channels)
             else:
                 truth, oracle = truth_of_simulation(cache, predictions.response.channels)
             rows.append(

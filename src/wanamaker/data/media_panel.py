@@ -56,7 +56,7 @@ class PanelSchema:
         control: F names.
         control_direction: [F], as for promotions.
         season: S names of calendar columns (Fourier terms, holidays, events).
-        trend: R names of trend columns; the first is linear in time.
+        trend: R names of trend columns; the first is linear in time (`panel_trend` has the others).
         calendar: how `season` and `trend` are computed from a date, so that other dates can follow (plain values).
     """
 
@@ -192,3 +192,13 @@ class MediaBatch(NamedTuple):
     control: Tensor
     season: Tensor
     trend: Tensor
+
+
+class SeriesBatch(NamedTuple):
+    """Which series a step looks at, for models that hold the whole panel themselves.
+
+    Attributes:
+        series: int64 [B], 0..G-1, each at most once. B is 0 where a rank has no part of the global batch.
+    """
+
+    series: Tensor

@@ -6,7 +6,6 @@ Axis letters: G series, T periods, C media channels, S season columns, R trend c
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +15,26 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from wanamaker.data.customer_segments import CustomerSegments
 from wanamaker.data.media_panel import MediaPanel, PanelSchema
 from wanamaker.data.panel_calendar import calendar_columns, check_calendar_files, fit_calendar, parse_calendar
-from wanamaker.data.panel_dataset import PanelBatchSampler, PanelDataset, WholePanelBatches, whole_batch
+from wanamaker.data.panel_dataset import (
+    PanelBatchSampler,
+    PanelDataset,
+    WholePanelBatches,
+    evaluation_batch,
+    whole_batch,
+    whole_panel_batch,
+)
 from wanamaker.data.panel_roles import PanelRoles
-from wanamaker.data.panel_splits import SPLITS, TimeSplit, choose_split, parse_split, split_periods
+from wanamaker.data.panel_segments import check_customers, parse_segments, tell_segments, with_segments
+from wanamaker.data.panel_splits import SPLITS, TimeSplit, choose_split, parse_split, require_rows, split_periods
+from wanamaker.data.panel_twin import check_twin, parse_twin, with_twin_kpi
 from wanamaker.data.panel_window import (
     history_only,
+    mask_range,
     masked_kpi,
     naive_scale,
     require_same_names,
@@ -34,13 +44,12 @@ from wanamaker.data.panel_window import (
     without_series,
 )
 from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, resume_position
+from wanamaker.data.series_sampler import SeriesBatchSampler, SeriesDataset
 from wanamaker.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_ROUND_TO = 16  # rows; a whole-panel batch is completed to a multiple, so that 1, 2, 4, 8 and 16 ranks share it alike
-_EVAL_BATCH = 8192
-_STAGE_NEEDS = {"fit": "train", "validate": "val", "test": "test"}
+_BATCH_UNITS = ("rows", "series")
 _FULL_PREFLIGHT = 512 << 20  # bytes of a file that is read as a whole before anything is written
 
 
@@ -59,6 +68,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         period: Pandas offset of the calendar (`D`, `W-SUN`, `MS`, ...); null finds it in the dates.
         date_format: How dates are written, as for `strptime`; null takes ISO dates.
         on_gap: `error`, or `mask`: periods that a series lacks have no KPI; see `read_panel` for their inputs.
+        on_undated: `error`, or `skip`: rows without a date, as spreadsheets leave them, are left out with a warning.
         merge: Other files to join by date; see `panel_merge`.
         allow: Inputs that may look as if they told the KPI; see `panel_leakage`.
         start: First day of the panel; earlier rows of the file serve as history of media. null takes all.
@@ -69,7 +79,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         seasonality: Harmonics per cycle, `{yearly: 3, monthly: 1, weekly: 3}`.
         holidays: Country code, or `{country, subdivision, groups}`; see `parse_calendar`.
         events: `{path, date, name, date_format, groups}`, a CSV file with a row per day of an event.
-        trend: null, `linear`, or `{knots: 4}`.
+        trend: null, `linear`, `{knots: 4}`, or `{hsgp: {lengthscale: 1.0}}`, a smooth curve; see `parse_trend`.
         split: `{scheme, val, test, gap, folds, fold, window, step}`; see `parse_split`.
         max_lag: Periods over which media act after their own; batches hold `max_lag + 1` taps.
         pre_period: First periods of the file that serve as history of media only.
@@ -77,9 +87,16 @@ class MediaPanelDataModule(L.LightningDataModule):
         exclude_series: Series to leave out.
         levels: Groups of series that are no column of the file, `{category: {Audio: [Speaker, HomeAudio]}}`; coarser
             than those of the roles.
+        segments: `{path, features, clusters, scale, key, seed}`: customers, whose k-means segments become a level named
+            `segment`; see `panel_segments`.
         share_by_kpi: Divide the spend of national channels (`shared` in the roles) over the series by their part of
             the KPI in the training window, instead of as the roles say. Totals stay what they are.
-        batch_size: Global training batch; null takes all training rows, completed to a multiple of 16.
+        twin: `{posterior, replicate}`: take the KPI that a fitted model made up instead of the observed one; see
+            `panel_twin`. Everything else, the divided spend included, stays as it was.
+        batch_size: Global training batch; null takes all training rows, completed to a multiple of 16, or all series.
+        batch_unit: What a training batch is cut from: `rows` (`MediaBatch`), or whole `series` (`SeriesBatch`, numbers
+            of series only, for models that hold the panel; `batch_size` then counts series, and what does not fill a
+            batch sits the pass out). Evaluation is by rows either way.
         eval_batch_size: Global evaluation batch; null takes all rows of a split, at most 8,192.
         passes_per_epoch: Passes over the training rows in one epoch, each in its own order.
         num_workers: Loader processes per rank; 0 gathers batches in the training process.
@@ -99,6 +116,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         num_train_rows: Rows to train on.
         naive_scale: float64 [G], see `panel_window.naive_scale`.
         naive_lag: The lag it was taken at, periods.
+        customer_segments: What `segments` found; None without them.
         national: bool [C], channels whose exposure is one national amount, repeated in every series.
     """
 
@@ -116,6 +134,7 @@ class MediaPanelDataModule(L.LightningDataModule):
     naive_scale: np.ndarray
     naive_lag: int
     national: np.ndarray
+    customer_segments: CustomerSegments | None = None
 
     def __init__(
         self,
@@ -125,6 +144,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         period: str | None = None,
         date_format: str | None = None,
         on_gap: str = "error",
+        on_undated: str = "error",
         merge: Sequence[Mapping[str, Any]] = (),
         allow: Sequence[Any] = (),
         start: str | None = None,
@@ -142,8 +162,11 @@ class MediaPanelDataModule(L.LightningDataModule):
         mask: Sequence[Any] = (),
         exclude_series: Sequence[str] = (),
         levels: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+        segments: Mapping[str, Any] | None = None,
         share_by_kpi: bool = False,
+        twin: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
+        batch_unit: str = "rows",
         eval_batch_size: int | None = None,
         passes_per_epoch: int = 1,
         num_workers: int = 0,
@@ -159,6 +182,7 @@ class MediaPanelDataModule(L.LightningDataModule):
             "frequency": period,
             "date_format": date_format,
             "on_gap": on_gap,
+            "on_undated": on_undated,
             "merge": tuple(merge),
             "allow": tuple(allow),
             "start": start,
@@ -167,6 +191,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         self.writing = {"encoding": encoding, "delimiter": delimiter, "decimal": decimal}
         self.calendar_options = parse_calendar(seasonality, holidays, events, trend)
         self.split_options = parse_split(split)
+        self.segment_options, self.twin_options = parse_segments(segments, self.roles), parse_twin(twin)
         for name, value, least in (
             ("max_lag", max_lag, 0),
             ("pre_period", pre_period, 0),
@@ -178,10 +203,12 @@ class MediaPanelDataModule(L.LightningDataModule):
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size is not None:
                 per_rank_batch_size(size, 1, name)
+        if batch_unit not in _BATCH_UNITS:
+            raise UserError(f"data.batch_unit={batch_unit!r}; choose rows or series.")
         self.taps, self.pre_period = max_lag + 1, pre_period
-        self.mask = [_range(entry) for entry in mask]
+        self.mask = [mask_range(entry) for entry in mask]
         self.exclude_series, self.levels, self.share_by_kpi = tuple(exclude_series), levels or {}, share_by_kpi
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size, self.batch_unit, self.eval_batch_size = batch_size, batch_unit, eval_batch_size
         self.passes_per_epoch, self.num_workers, self.seed = passes_per_epoch, num_workers, seed
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._adopted: PanelSchema | None = None
@@ -209,6 +236,10 @@ class MediaPanelDataModule(L.LightningDataModule):
         merges = [MergeFile.from_config(x, f"merge[{i}]", self.roles) for i, x in enumerate(self.reading["merge"])]
         require_columns(source, self.roles, merges)
         check_calendar_files(self.calendar_options)
+        if self.segment_options is not None:
+            check_customers(self.segment_options)
+        if self.twin_options is not None:
+            check_twin(self.twin_options)
         if self.path.stat().st_size > _FULL_PREFLIGHT:
             return
         self._load()
@@ -250,6 +281,8 @@ class MediaPanelDataModule(L.LightningDataModule):
             return
         self.national = self._national()
         panel = with_levels(without_series(self._read(), self.exclude_series, self.national), self.levels)
+        if self.segment_options is not None:
+            panel, self.customer_segments = with_segments(panel, self.segment_options, self.roles, self.exclude_series)
         panel = masked_kpi(history_only(panel, self.pre_period), self.mask)
         G, T = panel.kpi.shape
         self.folds = split_periods(self.split_options, panel.dates, panel.schema.period)
@@ -260,6 +293,8 @@ class MediaPanelDataModule(L.LightningDataModule):
         self.num_train_rows = int(self.train_mask.sum())
         if self.share_by_kpi:
             panel = shared_by_kpi(panel, self.national, self.train_mask)
+        if self.twin_options is not None:  # after the shares: the money is what the model that made the twin saw
+            panel = with_twin_kpi(panel, self.twin_options)
         season = season_length(panel.schema.periods_per_year)
         self.naive_scale, self.naive_lag = naive_scale(panel.kpi, self.train_mask, season)
         national = tuple(bool(flag) for flag in self.national)
@@ -299,40 +334,10 @@ class MediaPanelDataModule(L.LightningDataModule):
 
     def _require(self, stage: str) -> None:
         """Refuse a stage whose rows are not there."""
-        name = _STAGE_NEEDS.get(stage)
-        if name is None:
-            return
-        chosen = self.folds[self.fold]
-        wanted = [name] if name != "train" or chosen.val[0] == chosen.val[1] else ["train", "val"]
-        for split in wanted:
-            start, stop = getattr(chosen, split)
-            if start == stop:
-                raise UserError(
-                    f"data.split.{split} is empty, but stage {stage} needs it; give a number of periods, such as"
-                    f" data.split.{split}=8."
-                )
-            if not (self.split_of == SPLITS.index(split)).any():
-                dates = self.panel.dates
-                raise UserError(
-                    f"The {split} split, {dates[start]} to {dates[stop - 1]}, has no row with an observed"
-                    f" {self.panel.schema.kpi}; move data.split, take these periods out of data.mask,"
-                    + (" or bring their KPI." if stage == "fit" else " or only predict: stages=[predict].")
-                )
-        if name == "train":
-            self._require_every_series()
-
-    def _require_every_series(self) -> None:
-        absent = np.flatnonzero(~self.train_mask.any(axis=1))
-        if len(absent):
-            names = [self.panel.schema.series[g] for g in absent]
-            start, stop = self.folds[self.fold].train
-            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise UserError(
-                f"{len(names)} of {len(self.panel.schema.series)} series have no observed {self.panel.schema.kpi} in"
-                f" the training window {self.panel.dates[start]} to {self.panel.dates[stop - 1]}: {listed}. Nothing can"
-                f" be learnt about them: leave them out with data.exclude_series=['{names[0]}', ...], or train on more"
-                " periods."
-            )
+        schema = self.panel.schema
+        if stage == "fit" and self.batch_unit == "series":
+            SeriesBatchSampler(self.panel.num_series, self.batch_size)  # refuses a batch that cannot be filled
+        require_rows(stage, self.folds[self.fold], self.split_of, self.panel.dates, schema.kpi, schema.series)
 
     @rank_zero_only
     def _announce(self) -> None:
@@ -346,6 +351,8 @@ class MediaPanelDataModule(L.LightningDataModule):
             parts.append(f"fold {self.fold} of {len(self.folds)}")
         G, T = self.split_of.shape
         log.info("%s: %d series x %d periods (%s); %s", self.path.name, G, T, self.schema.period, ", ".join(parts))
+        if self.customer_segments is not None:
+            tell_segments(self.customer_segments, self.panel.schema)
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 
@@ -358,21 +365,26 @@ class MediaPanelDataModule(L.LightningDataModule):
         return PanelDataset(self.panel, self.season, self.trend, rows, self.taps)
 
     def train_dataloader(self) -> DataLoader:
-        dataset = self.dataset(self.rows("train"))
         epoch, batch = resume_position(self.trainer)
         overfit = bool(self.trainer is not None and self.trainer.overfit_batches)
         rank, world_size = self._rank()
-        sampler = PanelBatchSampler(
-            len(dataset),
-            self._train_batch(len(dataset), world_size),
-            passes=self.passes_per_epoch,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            start_epoch=0 if overfit else epoch,
-            start_batch=0 if overfit else batch,
-            freeze_epoch=overfit,
-        )
+        order: dict[str, Any] = {
+            "passes": self.passes_per_epoch,
+            "seed": self.seed,
+            "rank": rank,
+            "world_size": world_size,
+            "start_epoch": 0 if overfit else epoch,
+            "start_batch": 0 if overfit else batch,
+            "freeze_epoch": overfit,
+        }
+        if self.batch_unit == "series":
+            dataset: Dataset = SeriesDataset(self.panel.num_series)
+            sampler = SeriesBatchSampler(self.panel.num_series, self.batch_size, **order)
+        else:
+            rows = self.rows("train")
+            dataset = self.dataset(rows)
+            size = whole_panel_batch(len(rows), world_size) if self.batch_size is None else self.batch_size
+            sampler = PanelBatchSampler(len(rows), size, **order)
         return EpochDataLoader(dataset, batch_sampler=sampler, collate_fn=whole_batch, **self._loader_options(True))
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
@@ -410,23 +422,8 @@ class MediaPanelDataModule(L.LightningDataModule):
 
     def _evaluation_sampler(self, count: int) -> EvaluationBatchSampler:
         rank, world_size = self._rank()
-        size = self.eval_batch_size
-        if size is None:
-            step = math.lcm(_ROUND_TO, world_size)
-            size = max(1, -(-min(count, _EVAL_BATCH) // step)) * step
+        size = evaluation_batch(count, world_size) if self.eval_batch_size is None else self.eval_batch_size
         return EvaluationBatchSampler(count, size, rank=rank, world_size=world_size)
-
-    def _train_batch(self, count: int, world_size: int) -> int:
-        if self.batch_size is not None:
-            return self.batch_size
-        size = -(-count // _ROUND_TO) * _ROUND_TO
-        if size % world_size:
-            raise UserError(
-                f"data.batch_size=null makes one global batch of {size} rows ({count} training rows, completed to a"
-                f" multiple of {_ROUND_TO}), which does not divide over {world_size} ranks; use 1, 2, 4, 8 or 16"
-                f" devices, or set data.batch_size to a multiple of {world_size}."
-            )
-        return size
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
@@ -434,15 +431,3 @@ class MediaPanelDataModule(L.LightningDataModule):
     def _loader_options(self, persistent: bool) -> dict[str, Any]:
         options: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": self.pin_memory}
         return options | {"persistent_workers": persistent} if self.num_workers else options
-
-
-def _range(entry: Any) -> tuple[np.datetime64, np.datetime64]:
-    """First and last day of an entry of `mask`: a date, or two."""
-    both = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry, entry]
-    try:
-        first, last = (np.datetime64(str(date), "D") for date in both)
-    except ValueError as error:
-        raise UserError(f"data.mask: {entry!r} is neither a date nor [first, last]; write 2021-06-30.") from error
-    if last < first:
-        raise UserError(f"data.mask: [{first}, {last}] ends before it begins; swap the two.")
-    return first, last

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from wanamaker.data.panel_options import options_of
+from wanamaker.data.panel_trend import DAYS_PER_YEAR, fit_trend, parse_trend, trend_columns
 from wanamaker.errors import UserError
 
 log = logging.getLogger(__name__)
 
-DAYS_PER_YEAR = 365.25
 CYCLES = {"yearly": 1.0, "monthly": 12.0, "weekly": DAYS_PER_YEAR / 7}
 """Cycles per year of the seasonalities on offer."""
 
@@ -40,7 +41,7 @@ class CalendarOptions:
         fourier: harmonics per cycle of `CYCLES`.
         holidays: country, subdivision, groups; None for none.
         events: path, date, name, date_format, groups; None for none.
-        trend: knots; None for no trend.
+        trend: as `parse_trend` returns it; None for no trend.
     """
 
     fourier: Mapping[str, int]
@@ -57,7 +58,8 @@ class CalendarColumns:
         season_names: S names.
         season: float32 [T, S]; Fourier terms in -1..1, holidays and events in days per period.
         trend_names: R names.
-        trend: float32 [T, R]; years from the centre of the training window, then years past each knot.
+        trend: float32 [T, R]; years from the centre of the training window, then years past each knot, or the columns
+            of a smooth curve: see `panel_trend`.
     """
 
     season_names: tuple[str, ...]
@@ -76,8 +78,7 @@ def parse_calendar(seasonality: Any, holidays: Any, events: Any, trend: Any) -> 
             (parts of names do), a mapping one per key from the names it lists.
         events: null, or `{path, date: date, name: null, date_format: null, groups: null}`: a CSV file with a row per
             day of an event; `groups` as for holidays, over the values of the column `name`.
-        trend: null, `linear`, or `{knots: 0}`: a straight line, bent at that many knots in the training window
-            (a list of dates puts them by hand).
+        trend: null, `linear`, `{knots: 4}` or `{hsgp: {lengthscale: 1.0}}`: see `parse_trend`.
 
     Raises:
         UserError: an unknown key or a value of the wrong kind.
@@ -88,15 +89,11 @@ def parse_calendar(seasonality: Any, holidays: Any, events: Any, trend: Any) -> 
             raise UserError(f"data.seasonality.{cycle}={harmonics!r} is no number of harmonics; give 0, 1, 2, ...")
     if isinstance(holidays, str):
         holidays = {"country": holidays}
-    if isinstance(trend, str):
-        if trend != "linear":
-            raise UserError(f"data.trend={trend!r}; choose null, linear, or {{knots: 4}}.")
-        trend = {}
     options = CalendarOptions(
         {cycle: harmonics for cycle, harmonics in fourier.items() if harmonics},
         None if holidays is None else options_of("data.holidays", holidays, _HOLIDAYS, ("country",)),
         None if events is None else options_of("data.events", events, _EVENTS, ("path",)),
-        None if trend is None else options_of("data.trend", trend, {"knots": 0}),
+        parse_trend(trend),
     )
     for place, chosen in (("data.holidays", options.holidays), ("data.events", options.events)):
         if chosen is not None:
@@ -106,12 +103,6 @@ def parse_calendar(seasonality: Any, holidays: Any, events: Any, trend: Any) -> 
             "data.events.groups needs data.events.name, the column with the name of the event; name it, or set"
             " data.events.groups=null for one column that counts all."
         )
-    if options.trend is not None:
-        knots = options.trend["knots"]
-        if isinstance(knots, bool) or not (isinstance(knots, int | Sequence)) or isinstance(knots, str):
-            raise UserError(f"data.trend.knots={knots!r}; give a number of knots, or a list of dates.")
-        if isinstance(knots, int) and knots < 0:
-            raise UserError(f"data.trend.knots={knots} is negative; 0 is a straight line.")
     return options
 
 
@@ -137,8 +128,8 @@ def fit_calendar(options: CalendarOptions, period: str, periods_per_year: float,
         window: datetime64[D], starts of the training periods, ascending.
 
     Raises:
-        UserError: harmonics that the period cannot show, a holiday or event name that does not exist, a knot outside
-            the training window.
+        UserError: harmonics that the period cannot show, a holiday or event name that does not exist, a trend that
+            does not fit the training window.
     """
     first, last = window[0], _ends(period, window[-1:])[0]
     for cycle, harmonics in options.fourier.items():
@@ -173,8 +164,7 @@ def fit_calendar(options: CalendarOptions, period: str, periods_per_year: float,
             for column, names in columns.items()
         }
     if options.trend is not None:
-        centre = first + (last - first) // 2
-        calendar["trend"] = {"centre": str(centre), "knots": _knots(options.trend["knots"], first, last)}
+        calendar["trend"] = fit_trend(options.trend, first, last)
     return calendar
 
 
@@ -212,10 +202,7 @@ def calendar_columns(calendar: Mapping[str, Any], dates: np.ndarray) -> Calendar
         season[column] = per_period(_marks(days, marked))
     trend: dict[str, np.ndarray] = {}
     if chosen := calendar.get("trend"):
-        middle = dates.astype(np.int64) + lengths / 2
-        trend["trend"] = (middle - _day(chosen["centre"])) / DAYS_PER_YEAR
-        for number, knot in enumerate(chosen["knots"], start=1):
-            trend[f"trend_knot_{number}"] = np.maximum(middle - _day(knot), 0) / DAYS_PER_YEAR
+        trend = trend_columns(chosen, dates.astype(np.int64) + lengths / 2)
     return CalendarColumns(tuple(season), _stack(season, len(dates)), tuple(trend), _stack(trend, len(dates)))
 
 
@@ -262,26 +249,6 @@ def _day(date: str) -> int:
 
 def _year(date: np.datetime64) -> int:
     return int(str(np.datetime64(date, "Y")))
-
-
-def _knots(wanted: Any, first: np.datetime64, last: np.datetime64) -> list[str]:
-    """ISO dates of the bends: evenly inside the training window, or as given."""
-    if isinstance(wanted, int):
-        span = (last - first).astype(np.int64)
-        return [str(first + round(int(span) * (i + 1) / (wanted + 1))) for i in range(wanted)]
-    knots = []
-    for value in wanted:
-        try:
-            knot = np.datetime64(str(value), "D")
-        except ValueError as error:
-            raise UserError(f"data.trend.knots: {value!r} is no date; write 2021-06-30.") from error
-        if not first < knot < last:
-            raise UserError(
-                f"data.trend.knots: {knot} is outside the training window {first} to {last}: nothing could be learnt"
-                " about it. Leave it out, or give the number of knots and they are placed inside."
-            )
-        knots.append(str(knot))
-    return sorted(knots)
 
 
 # -- holidays and events -----------------------------------------------------------------------------------------------
@@ -393,27 +360,6 @@ def _matching(place: str, group: str, names: str | Sequence[str], days: Mapping[
 
 def _slug(name: str) -> str:
     return re.sub(r"\W+", "_", name.lower()).strip("_")
-
-
-# -- options -----------------------------------------------------------------------------------------------------------
-
-
-def options_of(place: str, value: Any, defaults: Mapping[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
-    """`value` over `defaults`, with unknown and missing keys refused."""
-    if value is None:
-        return dict(defaults)
-    if not isinstance(value, Mapping):
-        raise UserError(f"{place}={value!r} is no mapping; its keys are {', '.join(defaults)}.")
-    for key in value:
-        if key not in defaults:
-            near = difflib.get_close_matches(str(key), defaults, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Its keys are {', '.join(defaults)}."
-            raise UserError(f"{place}.{key} is no option. {hint}")
-    merged = {**defaults, **value}
-    for key in required:
-        if not merged[key]:
-            raise UserError(f"{place}.{key} is missing.")
-    return merged
 
 
 def _check_groups(place: str, groups: Any) -> None:

@@ -5,6 +5,7 @@ Axis letters: G series, T periods, C media channels, B batch rows, L adstock tap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from torch.utils.data import Dataset
 
 from wanamaker.data.media_panel import MediaBatch, MediaPanel
 from wanamaker.data.sampler import EpochBatchSampler, seeded_permutation, stable_seed
+from wanamaker.errors import UserError
+
+_ROUND_TO = 16  # rows; a whole-panel batch is completed to a multiple, so that 1, 2, 4, 8 and 16 ranks share it alike
+_EVAL_BATCH = 8192
 
 
 class PanelDataset(Dataset):
@@ -83,9 +88,31 @@ class PanelDataset(Dataset):
         return media
 
 
-def whole_batch(batch: MediaBatch) -> MediaBatch:
-    """The collate function of a `PanelDataset`, which hands over whole batches."""
+def whole_batch(batch: Any) -> Any:
+    """The collate function of data sets that hand over whole batches, such as `PanelDataset`."""
     return batch
+
+
+def whole_panel_batch(count: int, world_size: int) -> int:
+    """Size of one global batch of all training rows: their count, completed to a multiple of 16.
+
+    Raises:
+        UserError: it does not divide over the ranks.
+    """
+    size = -(-count // _ROUND_TO) * _ROUND_TO
+    if size % world_size:
+        raise UserError(
+            f"data.batch_size=null makes one global batch of {size} rows ({count} training rows, completed to a"
+            f" multiple of {_ROUND_TO}), which does not divide over {world_size} ranks; use 1, 2, 4, 8 or 16"
+            f" devices, or set data.batch_size to a multiple of {world_size}."
+        )
+    return size
+
+
+def evaluation_batch(count: int, world_size: int) -> int:
+    """Size of a global evaluation batch of `count` rows: all of them, at most 8,192, so that it divides."""
+    step = math.lcm(_ROUND_TO, world_size)
+    return max(1, -(-min(count, _EVAL_BATCH) // step)) * step
 
 
 class WholePanelBatches(Dataset):
@@ -144,8 +171,12 @@ class PanelBatchSampler(EpochBatchSampler):
         skip = self.start_batch if self.epoch == self.start_epoch and not self.freeze_epoch else 0
         return self._batches(self.epoch, skip)
 
+    def share(self) -> slice:
+        """Places of this rank in a global batch."""
+        return slice(self.rank * self.per_rank, (self.rank + 1) * self.per_rank)
+
     def _batches(self, epoch: int, skip: int) -> Iterator[list[int]]:
-        mine = slice(self.rank * self.per_rank, (self.rank + 1) * self.per_rank)
+        mine = self.share()
         # Pass by pass: the rows of all passes of a long panel need not lie in memory at once.
         for number in range(skip // self.per_pass, self.passes):
             first = skip - number * self.per_pass if skip > number * self.per_pass else 0

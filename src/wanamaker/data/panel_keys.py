@@ -101,15 +101,17 @@ class _Level:
         self.empty: tuple[int, int] | None = None  # rows, number of the first
 
     def add(self, series: np.ndarray, column: pa.Array, num_series: int, start: int) -> None:
+        """Rows of a batch; a series of -1 is a row that is left out."""
+        kept = series >= 0
         groups = self.groups.of(column)
         self.of_series = np.concatenate([self.of_series, np.full(num_series - len(self.of_series), -1, np.int32)])
-        fresh = self.of_series[series] < 0
+        fresh = kept & (self.of_series[series] < 0)
         self.of_series[series[fresh][::-1]] = groups[fresh][::-1]  # the first row of a series decides
-        changed = np.flatnonzero(self.of_series[series] != groups)
+        changed = np.flatnonzero(kept & (self.of_series[series] != groups))
         if len(changed):
             count, row, group = self.changes or (0, start + int(changed[0]), int(groups[changed[0]]))
             self.changes = count + len(changed), row, group
-        empty = np.flatnonzero(groups == self.groups.numbers.get("", -1))
+        empty = np.flatnonzero(kept & (groups == self.groups.numbers.get("", -1)))
         if len(empty):
             count, row = self.empty or (0, start + int(empty[0]))
             self.empty = count + len(empty), row
@@ -139,7 +141,11 @@ class _Level:
 
 
 def read_keys(
-    source: PanelSource, roles: PanelRoles, period: str | None, window: tuple[int | None, int | None]
+    source: PanelSource,
+    roles: PanelRoles,
+    period: str | None,
+    window: tuple[int | None, int | None],
+    skip_undated: bool = False,
 ) -> PanelKeys:
     """Read the key columns of a file.
 
@@ -148,6 +154,7 @@ def read_keys(
         roles: with a date role that `check_role` has seen.
         period: of the calendar; None: seen from the dates.
         window: day numbers of the start and end of the panel, None for open.
+        skip_undated: leave out rows whose date cell is empty, and say how many.
 
     Raises:
         UserError: no rows, no readable date, or a period that cannot be seen.
@@ -156,11 +163,10 @@ def read_keys(
     levels = [_Level(level, column) for level, column in roles.hierarchy.items()]
     series_parts, day_parts, day_of, row = [], [], np.empty(0, np.int32), 0
     undated: tuple[int, int, str] | None = None  # rows, number of the first, its text
+    skipped: tuple[int, int] | None = None  # rows, number of the first
     role = roles.date
     for batch in source.batches(roles.key_columns, ()):
         series = names.of(_joined([as_text(batch.column(name)) for name in roles.series], batch.num_rows))
-        for level in levels:
-            level.add(series, as_text(batch.column(level.column)), len(names.numbers), row)
         column = batch.column(role.column)
         if is_date_type(column.type):
             if role.origin is not None:
@@ -170,7 +176,18 @@ def read_keys(
         words = list(stamps.numbers)
         day_of = np.concatenate([day_of, parse_dates(words[len(day_of) :], role)])
         days = day_of[codes]
-        bad = np.flatnonzero(days == NO_DAY)
+        wrong = days == NO_DAY
+        if skip_undated:
+            left_out = wrong & np.array([not word.strip() for word in words], bool)[codes]
+            places = np.flatnonzero(left_out)
+            if len(places):
+                skipped = skipped or (0, row + int(places[0]))
+                skipped = skipped[0] + len(places), skipped[1]
+            wrong &= ~left_out
+            series = np.where(left_out, -1, series)
+        for level in levels:
+            level.add(series, as_text(batch.column(level.column)), len(names.numbers), row)
+        bad = np.flatnonzero(wrong)
         if len(bad):
             undated = undated or (0, row + int(bad[0]), words[codes[bad[0]]])
             undated = (undated[0] + len(bad), *undated[1:])
@@ -187,9 +204,15 @@ def read_keys(
                 ]
             )
         )
+    if skipped:
+        where = f"row {source.file_row(skipped[1])}: no {role.column!r}"
+        told = "Left out, as data.on_undated=skip says."
+        findings.append(PanelFinding("warning", "rows without a date", where, told, "", skipped[0]))
     if undated:
         where = f"column {role.column!r}, row {source.file_row(undated[1])}: {undated[2]!r}"
         remedy = why_not(undated[2], role)
+        if not undated[2].strip():
+            remedy += " Rows without a date can be left out with data.on_undated=skip."
         findings.append(PanelFinding("error", "date that does not parse", where, "", remedy, undated[0]))
         if undated[0] == row:
             raise UserError(f"{source.name}: no date can be read.\n{findings[-1].render()}")
@@ -233,8 +256,10 @@ def _name_findings(
             places = np.flatnonzero(np.isin(part, empty))
             row = start + int(places[0]) if row < 0 and len(places) else row
             count, start = count + len(places), start + len(part)
-        where = f"row {source.file_row(row)}: one of {list(roles.series)} is empty"
-        findings.append(PanelFinding("error", "empty series key", where, "", "Fill it in or take the row out.", count))
+        if count:  # not only in rows that are left out
+            where = f"row {source.file_row(row)}: one of {list(roles.series)} is empty"
+            told = "Fill it in or take the row out."
+            findings.append(PanelFinding("error", "empty series key", where, "", told, count))
     if len(set(shown)) < len(shown):
         twice = next(name for i, name in enumerate(shown) if name in shown[:i])
         raise UserError(f"Two series keys of {source.name} read {twice!r} when joined by ' | '; rename one.")

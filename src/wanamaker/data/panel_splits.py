@@ -11,18 +11,19 @@ on the last `window` periods only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wanamaker.data.panel_calendar import options_of
+from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
 
 SPLITS = ("train", "val", "test", "none")
 """Codes of `split_codes`, in the order that predictions use too."""
 SCHEMES = ("holdout", "expanding", "sliding")
+_STAGE_NEEDS = {"fit": "train", "validate": "val", "test": "test"}
 
 _DEFAULTS: dict[str, Any] = {
     "scheme": "holdout",
@@ -225,3 +226,48 @@ def _start(key: str, length: int | float | np.datetime64, stop: int, dates: np.n
 def _count(length: int | float, periods: int) -> int:
     """Periods of a count or a fraction; a fraction is at least one period."""
     return length if isinstance(length, int) else max(1, round(length * periods)) if length else 0
+
+
+def require_rows(
+    stage: str, chosen: TimeSplit, split_of: np.ndarray, dates: np.ndarray, kpi: str, series: Sequence[str]
+) -> None:
+    """Refuse a stage whose rows are not there.
+
+    Args:
+        stage: fit, validate, test or predict, which needs none.
+        chosen: The split of this run.
+        split_of: int64 [G, T], index into `SPLITS` of every row; `none` where the KPI was not observed.
+        dates: datetime64[D] [T].
+        kpi: Name of the KPI.
+        series: G names.
+
+    Raises:
+        UserError: an empty split, one without an observed KPI, or a series without one in training.
+    """
+    name = _STAGE_NEEDS.get(stage)
+    if name is None:
+        return
+    wanted = [name] if name != "train" or chosen.val[0] == chosen.val[1] else ["train", "val"]
+    for split in wanted:
+        start, stop = getattr(chosen, split)
+        if start == stop:
+            raise UserError(
+                f"data.split.{split} is empty, but stage {stage} needs it; give a number of periods, such as"
+                f" data.split.{split}=8."
+            )
+        if not (split_of == SPLITS.index(split)).any():
+            raise UserError(
+                f"The {split} split, {dates[start]} to {dates[stop - 1]}, has no row with an observed {kpi}; move"
+                " data.split, take these periods out of data.mask,"
+                + (" or bring their KPI." if stage == "fit" else " or only predict: stages=[predict].")
+            )
+    absent = np.flatnonzero(~(split_of == SPLITS.index("train")).any(axis=1)) if name == "train" else []
+    if len(absent):
+        names = [series[g] for g in absent]
+        start, stop = chosen.train
+        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise UserError(
+            f"{len(names)} of {len(series)} series have no observed {kpi} in the training window {dates[start]} to"
+            f" {dates[stop - 1]}: {listed}. Nothing can be learnt about them: leave them out with"
+            f" data.exclude_series=['{names[0]}', ...], or train on more periods."
+        )

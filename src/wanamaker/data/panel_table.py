@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GAPS = ("error", "mask")
+UNDATED = ("error", "skip")
 
 
 def read_panel(
@@ -41,6 +42,7 @@ def read_panel(
     frequency: str | None = None,
     date_format: str | None = None,
     on_gap: str = "error",
+    on_undated: str = "error",
     merge: Sequence[Mapping[str, Any] | MergeFile] = (),
     allow: Collection[str] = (),
     start: str | datetime.date | None = None,
@@ -59,6 +61,7 @@ def read_panel(
         on_gap: what a missing row (a series without a period that others have) means. "error": a mistake. "mask": the
             KPI was not observed; a national column keeps its value of that period, prices and controls keep their last
             one (before the first: their next), media and promotions are 0.
+        on_undated: what a row without a date means: "error", a mistake; "skip": it is left out with a warning.
         merge: tables of another calendar, as in `wanamaker.data.panel_merge`.
         allow: inputs that may tell the KPI (see `wanamaker.data.panel_leakage`).
         start: first day of the panel; the media of earlier rows become its `lead_in` (as contacts where a channel is
@@ -77,6 +80,8 @@ def read_panel(
     roles = PanelRoles.from_config(roles)
     if on_gap not in GAPS:
         raise UserError(f"on_gap={on_gap!r}; choose from {', '.join(GAPS)}.")
+    if on_undated not in UNDATED:
+        raise UserError(f"on_undated={on_undated!r}; choose from {', '.join(UNDATED)}.")
     roles = replace(roles, date=check_role(roles.date, date_format))
     merges = [MergeFile.from_config(entry, f"merge[{i}]", roles) for i, entry in enumerate(merge)]
     source = PanelSource(path, encoding, delimiter, decimal)
@@ -86,7 +91,7 @@ def read_panel(
     window = tuple(None if day is None else parse_day(name, day) for name, day in (("start", start), ("end", end)))
     period = None if frequency is None else parse_period("frequency", frequency)
 
-    keys = read_keys(source, roles, period, window)
+    keys = read_keys(source, roles, period, window, on_undated == "skip")
     findings = [*keys.findings, *_gaps(source, keys, on_gap)]
     if any(finding.kind == "far too few rows" for finding in findings):
         PanelReport(source.name, tuple(findings)).settle()

@@ -134,6 +134,22 @@ def history_only(panel: MediaPanel, periods: int) -> MediaPanel:
     return replace(panel, dates=panel.dates[rest], lead_in=np.concatenate([panel.lead_in, first], axis=1), **arrays)
 
 
+def mask_range(entry: Any) -> tuple[np.datetime64, np.datetime64]:
+    """First and last day of an entry of `data.mask`: a date, or two.
+
+    Raises:
+        UserError: no date, or the last before the first.
+    """
+    both = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry, entry]
+    try:
+        first, last = (np.datetime64(str(date), "D") for date in both)
+    except ValueError as error:
+        raise UserError(f"data.mask: {entry!r} is neither a date nor [first, last]; write 2021-06-30.") from error
+    if last < first:
+        raise UserError(f"data.mask: [{first}, {last}] ends before it begins; swap the two.")
+    return first, last
+
+
 def masked_kpi(panel: MediaPanel, mask: Sequence[tuple[np.datetime64, np.datetime64]]) -> MediaPanel:
     """The panel with the KPI of some periods taken as not observed; their media stay part of the history.
 

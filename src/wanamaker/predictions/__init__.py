@@ -7,10 +7,12 @@ nobody behind them. A new type gets its own file here, is decorated with `predic
 from wanamaker.predictions.artefact import KINDS, atomic_path, prediction_kind, read_predictions
 from wanamaker.predictions.detections import Detections
 from wanamaker.predictions.mix import MixPredictions, MixResponse
+from wanamaker.predictions.posterior import MixPosterior
 
 __all__ = [
     "KINDS",
     "Detections",
+    "MixPosterior",
     "MixPredictions",
     "MixResponse",
     "atomic_path",

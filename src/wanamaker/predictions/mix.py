@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from wanamaker.predictions.artefact import prediction_kind, read_arrays, read_kind, write_arrays, write_table
+from wanamaker.predictions.posterior import MixPosterior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +172,7 @@ class MixPredictions:
         part_kinds: K entries of `PART_KINDS`.
         response: the curves.
         lead_in: float64 [G, L - 1, C], media before the first period of the panel, oldest first.
+        posterior: draws and diagnostics of a Bayesian model; None where the model is of another kind.
     """
 
     row: np.ndarray
@@ -186,6 +188,7 @@ class MixPredictions:
     part_kinds: tuple[str, ...]
     response: MixResponse
     lead_in: np.ndarray
+    posterior: MixPosterior | None = None
 
     kind: ClassVar[str] = "mix"
     schema_version: ClassVar[int] = 1
@@ -247,6 +250,7 @@ class MixPredictions:
             part_kinds=first.part_kinds,
             response=first.response,
             lead_in=first.lead_in,
+            posterior=next((part.posterior for part in parts if part.posterior is not None), None),
         )
 
     def select(self, keep: np.ndarray) -> MixPredictions:
@@ -262,6 +266,7 @@ class MixPredictions:
             part_kinds=self.part_kinds,
             response=self.response,
             lead_in=self.lead_in,
+            posterior=self.posterior,
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -281,9 +286,9 @@ class MixPredictions:
         )
 
     def write(self, folder: Path | str) -> Path:
-        """Write ``<folder>/mix.parquet`` (rows) and ``<folder>/mix.npz`` (curves), each atomically.
+        """Write ``<folder>/mix.parquet`` (rows), ``mix.npz`` (curves) and ``posterior.nc`` where there is one.
 
-        The curves go first: a reader that finds the rows finds their curves.
+        Each is written atomically, the rows last: a reader that finds them finds what belongs to them.
         """
         import pyarrow as pa
 
@@ -306,6 +311,9 @@ class MixPredictions:
                 columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
         header = {name: getattr(self.response, name) for name in sorted(_TEXT)}
         header |= {"part_names": list(self.part_names), "part_kinds": list(self.part_kinds)}
+        header["posterior"] = self.posterior is not None
+        if self.posterior is not None:
+            self.posterior.write(folder)
         return write_table(pa.table(columns), path, kind=self.kind, schema_version=self.schema_version, header=header)
 
     @classmethod
@@ -345,6 +353,8 @@ class MixPredictions:
             part_kinds=tuple(header["part_kinds"]),
             response=response,
             lead_in=arrays["lead_in"],
+            # Files of before there were posteriors do not mention one.
+            posterior=MixPosterior.read(Path(path).parent) if header.get("posterior") else None,
         )
 
 

@@ -29,6 +29,8 @@ from wanamaker.reporting.mix_numbers import MixNumbers, carry_over_table
 from wanamaker.reporting.mix_scores import PERCENT, SCORES, error_words
 from wanamaker.reporting.mix_style import SPLIT_WORDS, percent, short_number
 from wanamaker.reporting.page import Figure, Format, Section, Table, number, render_page
+from wanamaker.reporting.posterior_numbers import PosteriorNumbers
+from wanamaker.reporting.posterior_sections import posterior_sections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,7 @@ def mix_page(
     *,
     history: pd.DataFrame | None = None,
     folds: pd.DataFrame | None = None,
+    posterior: PosteriorNumbers | None = None,
 ) -> tuple[str, list[Figure]]:
     """The report as HTML, and its figures.
 
@@ -54,10 +57,13 @@ def mix_page(
         run, settings: for the footer.
         history: `metrics.csv` of the training; None leaves the section out.
         folds: of `mix_walk_forward.walk_forward_scores`; None leaves the section out.
+        posterior: of `posterior_numbers.work_out_posterior`; None leaves its sections out.
     """
     first = first_figures(numbers)
     sections = [channel_section(numbers)] if numbers.returns is not None else []
     sections += [*time_sections(numbers), *curve_sections(numbers), *price_sections(numbers)]
+    if posterior is not None:
+        sections += posterior_sections(numbers, posterior)
     sections += fit_sections(numbers)
     if folds is not None:
         sections.append(fold_section(folds))

@@ -18,6 +18,7 @@ from wanamaker.reporting.mix_page import mix_page
 from wanamaker.reporting.mix_walk_forward import walk_forward_scores
 from wanamaker.reporting.mix_warnings import mix_warnings
 from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.posterior_numbers import work_out_posterior
 from wanamaker.reporting.training import training_history
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class MixReport:
     """The decision `mix`: reads `MixPredictions`, writes tables, figures and a report.
 
     In the output folder: `tables/` with contributions, returns, curves, elasticities, scores and predictions in each
-    format, `figures/` with every figure as PNG, and `report.html` with all of it in one file.
+    format, `figures/` with every figure as PNG, and `report.html` with all of it in one file. Where the model has a
+    posterior, its checks, its diagnosis and a comparison with least squares come on top.
 
     Args:
         level: What the reader can choose in the figures over time: `series`, or a number k: series whose names agree in
@@ -39,7 +41,7 @@ class MixReport:
         curve_periods: Saturation and ROI curves are about so many periods up to `end`; None is a year.
         walk_forward: Folder of a multirun over folds, whose scores are shown; None leaves them out.
         repeats: Shuffles per part of the permutation importance.
-        seed: Of the shuffles.
+        seed: Of the shuffles, the surrogates and the bootstrap.
         formats: Of the table files: `parquet`, `csv`.
 
     Raises:
@@ -108,10 +110,16 @@ class MixReport:
             repeats=self.repeats,
             seed=self.seed,
         )
-        warnings = mix_warnings(predictions, numbers.channels(), numbers.scores, numbers.break_even)
-        page, figures = mix_page(numbers, warnings, run, self._settings(), history=history, folds=folds)
+        posterior = work_out_posterior(predictions, seed=self.seed)
+        warnings = posterior.warnings() if posterior is not None else []
+        warnings += mix_warnings(
+            predictions, numbers.channels(), numbers.scores, numbers.break_even, pairs=posterior is None
+        )
+        page, figures = mix_page(
+            numbers, warnings, run, self._settings(), history=history, folds=folds, posterior=posterior
+        )
         run_id = str(run["run_id"]) if "run_id" in run else None
-        tables = mix_tables(numbers, warnings, folds)
+        tables = mix_tables(numbers, warnings, folds) | (posterior.tables() if posterior is not None else {})
         return write_outputs(output_dir, tables, figures, page, self.formats, run_id)
 
     def _settings(self) -> dict[str, Any]:

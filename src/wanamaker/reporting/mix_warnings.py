@@ -23,7 +23,12 @@ _MOST_NAMED = 4
 
 
 def mix_warnings(
-    predictions: MixPredictions, returns: pd.DataFrame, scores: pd.DataFrame, break_even: float | None
+    predictions: MixPredictions,
+    returns: pd.DataFrame,
+    scores: pd.DataFrame,
+    break_even: float | None,
+    *,
+    pairs: bool = True,
 ) -> list[str]:
     """Warnings in plain words, the gravest first.
 
@@ -32,9 +37,12 @@ def mix_warnings(
         returns: `decisions.media_return.MediaReturns.to_frame`.
         scores: `mix_scores.score_table`.
         break_even: ROI at which a channel pays for itself; None where it is not known.
+        pairs: whether to warn of channels that move together; a diagnosis of the posterior says it better.
     """
     response = predictions.response
-    found = [*_fit(scores, response.num_draws), *_unidentified(predictions), *_together(predictions)]
+    found = [*_fit(scores, response.num_draws), *_unidentified(predictions)]
+    if pairs:
+        found += _together(predictions)
     found += _unsure(returns, break_even)
     found += _beyond(predictions)
     if break_even is None and len(returns):

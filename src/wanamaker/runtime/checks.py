@@ -192,7 +192,7 @@ def check_batch(config: DictConfig, world_size: int) -> None:
         UserError: naming the nearest sizes that divide.
     """
     batch = config.data.get("batch_size") if isinstance(config.data, DictConfig) else None
-    if batch is None or world_size == 1:
+    if batch is None or world_size == 1 or config.data.get("batch_unit") == "series":  # series are dealt one by one
         return
     if batch % world_size:
         lower, upper = batch // world_size * world_size, -(-batch // world_size) * world_size

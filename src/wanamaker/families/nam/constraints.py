@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.errors import UserError
-from wanamaker.families.nam.ranks import over_ranks
+from wanamaker.nn.ranks import over_ranks
 
 if TYPE_CHECKING:
     from wanamaker.data.media_panel import MediaBatch

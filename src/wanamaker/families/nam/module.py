@@ -15,6 +15,7 @@ from wanamaker.data.media_panel import MediaBatch, PanelSchema
 from wanamaker.data.sampler import stable_seed
 from wanamaker.errors import UserError
 from wanamaker.metrics.forecast import ForecastMetrics
+from wanamaker.nn.ranks import over_ranks
 from wanamaker.nn.schedules import total_steps
 from wanamaker.predictions import MixPredictions, MixResponse
 
@@ -22,7 +23,6 @@ from .bootstrap import block_weights
 from .export import predictions_of, response_of
 from .losses import Gaussian, Likelihood
 from .net import MixOutput, NamNet
-from .ranks import over_ranks
 
 META_KEY = "nam"
 OBSERVE_EVERY = 10

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.data.media_panel import Level, MediaBatch, MediaPanel, PanelSchema
+from wanamaker.data.panel_scales import PanelScales
 from wanamaker.errors import UserError
 from wanamaker.families.nam.drivers import Drivers
 from wanamaker.families.nam.media import MediaBlock
 from wanamaker.families.nam.pooling import Pooled
 from wanamaker.families.nam.priors import total_penalty
-from wanamaker.families.nam.scales import PanelScales
 
 PRIORS: dict[str, tuple[float, float]] = {
     # (median, standard deviation of the logarithm)

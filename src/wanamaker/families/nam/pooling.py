@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wanamaker.data.media_panel import Level
 from wanamaker.errors import UserError
 from wanamaker.families.nam.priors import Prior
-from wanamaker.families.nam.ranks import over_ranks
+from wanamaker.nn.ranks import over_ranks
 
 MODES = ("partial", "fixed", "none")
 

@@ -1,0 +1,272 @@
+"""Lift tests as part of the likelihood, on what they measured: a channel, its series, its dates, its carry-over.
+
+A test says by how much the KPI of some series, from `start` to `until`, would differ had a channel's media between
+`start` and `end` been something else. Given the non-linear parameters that difference is linear in the coefficients,
+whose posterior given the panel is Gaussian and known (`collapsed`); so
+
+    p(panel, tests | theta) = p(panel | theta) N(lift; mean, covariance + diag(se^2)),
+
+with the tests' mean and covariance from the coefficients' posterior: exact for the additive model, and for the log link
+exact in the mean and of first order in the coefficients' spread.
+
+Axis letters: N draws, E tests, G series, T periods, Q columns, V shared coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wanamaker.data.media_panel import MediaPanel, PanelSchema
+from wanamaker.errors import UserError
+from wanamaker.families.bayesian_mmm.collapsed import Shared, Solved
+from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
+
+if TYPE_CHECKING:
+    from wanamaker.families.bayesian_mmm.model import MixModel
+
+_KEYS = {"channel", "start", "end", "until", "series", "factor", "media", "lift", "interval", "level", "name"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One test as a recipe gives it, checked against the names of the panel.
+
+    Attributes:
+        name: for tables.
+        channel: number of the channel.
+        series: numbers of the series.
+        start, end: first and last day of the periods whose media differed.
+        until: last day whose KPI counts; None is as long as media carry over.
+        factor: media of the comparison over those of the file; None where `media` is given.
+        media: media of the comparison, per period and series, media units.
+        lift: KPI of the file minus KPI of the comparison, all series and periods together, KPI units.
+        se: standard error of `lift`.
+    """
+
+    name: str
+    channel: int
+    series: tuple[int, ...]
+    start: np.datetime64
+    end: np.datetime64
+    until: np.datetime64 | None
+    factor: float | None
+    media: float | None
+    lift: float
+    se: float
+
+
+def parse_experiments(options: Sequence[Mapping[str, Any]], schema: PanelSchema) -> tuple[Experiment, ...]:
+    """Check `model.net.experiments`: a list of
+
+        {channel: tv, start: 2022-03-07, end: 2022-04-17, series: [geo_1, geo_2], factor: 0.0,
+         lift: 12000, interval: [8000, 16000], level: 0.9, until: null, name: null}
+
+    `series` null is all; `factor` says what the file's media are compared with (0: none at all), or `media` gives that
+    amount per period and series; `lift` is KPI of the file minus KPI of the comparison, in total.
+
+    Raises:
+        UserError: naming the entry and what is wrong with it.
+    """
+    made = []
+    for i, given in enumerate(options):
+        key = f"model.net.experiments[{i}]"
+        if unknown := sorted(set(given) - _KEYS):
+            raise UserError(f"{key}: unknown {', '.join(unknown)}; there are {', '.join(sorted(_KEYS))}.")
+        if missing := [name for name in ("channel", "start", "end", "lift", "interval") if given.get(name) is None]:
+            raise UserError(f"{key} lacks {', '.join(missing)}.")
+        if given["channel"] not in schema.media:
+            raise UserError(f"{key}.channel={given['channel']!r} is no channel; there are {', '.join(schema.media)}.")
+        wanted = given.get("series")
+        if absent := sorted(set(wanted or ()) - set(schema.series)):
+            raise UserError(f"{key}.series: {', '.join(absent[:5])} is not in the panel, which has "
+                            f"{', '.join(schema.series[:5])}{', ...' if len(schema.series) > 5 else ''}.")  # fmt: skip
+        start, end, until = (_day(given.get(n), f"{key}.{n}") for n in ("start", "end", "until"))
+        assert start is not None
+        assert end is not None
+        if end < start or (until is not None and until < end):
+            raise UserError(f"{key}: start {start}, end {end}, until {until} must ascend.")
+        factor, media = given.get("factor"), given.get("media")
+        if (factor is None) == (media is None) or min(factor or 0.0, media or 0.0) < 0:
+            raise UserError(
+                f"{key}: give factor (0 compares with no media) or media (an amount), at least 0, not both."
+            )
+        low, high = (float(v) for v in given["interval"])
+        level = float(given.get("level") or 0.9)
+        if not (low < high and 0 < level < 1 and low <= float(given["lift"]) <= high):
+            raise UserError(f"{key}: interval [{low:g}, {high:g}] at level {level:g} must ascend and hold the lift "
+                            f"{float(given['lift']):g}.")  # fmt: skip
+        series = tuple(range(len(schema.series))) if wanted is None else tuple(schema.series.index(s) for s in wanted)
+        se = (high - low) / (2 * NormalDist().inv_cdf(0.5 + level / 2))
+        name = given.get("name") or f"{given['channel']} {start} to {end}"
+        channel = schema.media.index(given["channel"])
+        made.append(Experiment(str(name), channel, series, start, end, until, factor, media, float(given["lift"]), se))
+    if len({e.name for e in made}) < len(made):
+        raise UserError("model.net.experiments: two tests have the same name; give each a name of its own.")
+    return tuple(made)
+
+
+def _day(value: Any, key: str) -> np.datetime64 | None:
+    if value is None:
+        return None
+    try:
+        return np.datetime64(str(value)[:10], "D")
+    except ValueError as error:
+        raise UserError(f"{key}={value!r} is no date; write 2022-03-07.") from error
+
+
+@dataclass(frozen=True)
+class BoundExperiment:
+    """A test in the periods and units of a panel.
+
+    Attributes:
+        test: as given.
+        series: int64 [G'], numbers of its series in the panel.
+        counted: float64 [T], 1 where the KPI counts.
+        comparison: [G', T + L - 1], scaled media of the comparison.
+    """
+
+    test: Experiment
+    series: Tensor
+    counted: Tensor
+    comparison: Tensor
+
+
+def bind(
+    tests: tuple[Experiment, ...], panel: MediaPanel, data: PanelTensors, model: MixModel
+) -> list[BoundExperiment]:
+    """Place the tests in a panel.
+
+    Raises:
+        UserError: a test outside the panel, or one that compares media with themselves.
+    """
+    bound, dates = [], panel.dates.astype("datetime64[D]")
+    lags = model.taps - 1
+    for test in tests:
+        inside = (dates >= _period_start(test.start, dates)) & (dates <= test.end)
+        if not inside.any() or test.end < dates[0] or test.start < dates[0] or test.start > _last_day(dates):
+            raise UserError(
+                f"model.net.experiments: the test {test.name!r}, {test.start} to {test.end}, lies outside the panel, "
+                f"{dates[0]} to {_last_day(dates)}: bring the data of that time, or leave the test out."
+            )
+        last = int(np.flatnonzero(inside)[-1])
+        until = min(len(dates) - 1, last + lags) if test.until is None else int(np.flatnonzero(dates <= test.until)[-1])
+        counted = np.zeros(len(dates))
+        counted[int(np.flatnonzero(inside)[0]) : until + 1] = 1.0
+        series = torch.tensor(test.series, dtype=torch.long)
+        comparison = data.history[series][..., test.channel].clone()
+        places = torch.from_numpy(np.flatnonzero(inside)) + lags
+        if test.factor is not None:
+            comparison[:, places] *= test.factor
+        else:
+            scale = model.scales.media_scale.double()[series, test.channel]
+            comparison[:, places] = (float(test.media or 0.0) / scale)[:, None]
+        if torch.equal(comparison, data.history[series][..., test.channel]):
+            raise UserError(
+                f"model.net.experiments: the test {test.name!r} compares the media of the file with themselves (its "
+                "channel did not run in these series and dates); give the amount of the comparison as `media`."
+            )
+        bound.append(BoundExperiment(test, series, torch.from_numpy(counted), comparison))
+    return bound
+
+
+def _period_start(day: np.datetime64, dates: np.ndarray) -> np.datetime64:
+    """First day of the period that holds a day."""
+    before = dates[dates <= day]
+    return before[-1] if len(before) else day
+
+
+def _last_day(dates: np.ndarray) -> np.datetime64:
+    length = dates[-1] - dates[-2] if len(dates) > 1 else np.timedelta64(1, "D")
+    return dates[-1] + length - np.timedelta64(1, "D")
+
+
+def experiment_log_likelihood(
+    model: MixModel,
+    theta: Mapping[str, Tensor],
+    data: PanelTensors,
+    mean: Tensor,
+    spread: Tensor,
+    solved: Solved | None,
+    shared: Shared | None,
+) -> Tensor:
+    """Log density [N] of all tests given the panel.
+
+    Args:
+        model: with bound experiments.
+        theta: natural parameters [N, K].
+        data: the series at hand: of a rank, whose shares `model.reduce` adds up, or all of the tests'.
+        mean: [N, G, Q], posterior means of the coefficients of `data`.
+        spread: [N, Q], standard deviations of the series' deviations.
+        solved, shared: of the panel; None where coefficients are given, and `mean` is exact.
+    """
+    gain, slopes = lift_means(model, theta, data, mean)
+    E = gain.shape[-1]
+    lift = torch.tensor([b.test.lift for b in model.bound_experiments]).to(gain)
+    variance = torch.tensor([b.test.se**2 for b in model.bound_experiments]).to(gain)
+    covariance = torch.diag(variance).expand(len(gain), E, E)
+    gain = model.reduce(gain)
+    if solved is not None:
+        # Deviations of the series, given the shared coefficients.
+        own = (slopes * spread[:, None, None]).movedim(1, -1)  # [N, G, Q, E]
+        white = torch.linalg.solve_triangular(solved.factor, own, upper=False)
+        covariance = covariance + model.reduce(torch.einsum("ngqe,ngqf->nef", white, white))
+        if shared is not None and solved.shared_factor is not None and solved.cross is not None:
+            through = slopes[..., shared.column] * shared.sd[:, None, None]  # [N, E, G, W]
+            through = through - torch.einsum("ngqe,ngqw->negw", white, solved.cross)
+            flat = through.new_zeros(len(gain), E, shared.size)
+            flat = model.reduce(flat.index_add(-1, shared.place.reshape(-1), through.flatten(2)))
+            outer = torch.linalg.solve_triangular(solved.shared_factor, flat.mT, upper=False)  # [N, V, E]
+            covariance = covariance + outer.mT @ outer
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    root = torch.where((failed > 0)[:, None, None], torch.nan, root)
+    z = torch.linalg.solve_triangular(root, (lift - gain).unsqueeze(-1), upper=False)[..., 0]
+    return -0.5 * z.square().sum(-1) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * E * np.log(2 * np.pi)
+
+
+def lift_means(
+    model: MixModel, theta: Mapping[str, Tensor], data: PanelTensors, coefficients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What each test would have found, [N, E], and its derivatives by the coefficients, [N, E, G, Q].
+
+    Args:
+        model: with bound experiments.
+        theta: natural parameters.
+        data: some of the series; tests count those of theirs that are among them.
+        coefficients: [N, G, Q].
+    """
+    P = len(model.columns.fixed)
+    place = {int(g): i for i, g in enumerate(data.series)}
+    gains, slopes = [], []
+    for bound in model.bound_experiments:
+        rows = [i for i, g in enumerate(bound.series.tolist()) if g in place]
+        slope = torch.zeros_like(coefficients)
+        if not rows:
+            gains.append(coefficients.new_zeros(len(coefficients)))
+            slopes.append(slope)
+            continue
+        here = torch.tensor([place[int(bound.series[i])] for i in rows], device=coefficients.device)
+        other = data.history[here].clone()
+        other[..., bound.test.channel] = bound.comparison.to(other)[rows]
+        c = bound.test.channel
+        now = model.media.columns(theta, data.history[here], model.taps)[:, :, c]
+        then = model.media.columns(theta, other, model.taps)[:, :, c]
+        difference = (now - then) * bound.counted.to(now)  # [N, G', T]
+        own = coefficients[:, here, P + c]
+        if model.link == "log":
+            remains = torch.exp(-own.unsqueeze(-1) * difference)
+            kpi = data.kpi_level[here]
+            gains.append((kpi * (1 - remains)).sum((-2, -1)))
+            slope_here = (kpi * remains * difference).sum(-1)
+        else:
+            slope_here = difference.sum(-1) * data.kpi_scale[here]
+            gains.append((slope_here * own).sum(-1))
+        column = torch.zeros_like(slope[..., P + c]).index_copy(1, here, slope_here)
+        slopes.append(torch.cat([slope[..., : P + c], column.unsqueeze(-1), slope[..., P + c + 1 :]], dim=-1))
+    return torch.stack(gains, dim=-1), torch.stack(slopes, dim=1)

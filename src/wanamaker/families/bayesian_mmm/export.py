@@ -1,0 +1,192 @@
+"""From a fit to what decisions read: rows with their parts, response curves, and the posterior.
+
+Axis letters: S draws, N rows, G series, C channels, D drivers, J knots, L taps, P fixed columns, Q all columns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wanamaker.data.media_panel import MediaBatch, MediaPanel
+from wanamaker.families.bayesian_mmm.model import MixModel
+from wanamaker.families.bayesian_mmm.rows import mean_shift, part_names, row_parts, series_noise
+from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
+
+MEDIA_REACH = 3.0  # curves go to this multiple of the largest scaled media, beyond which a plan is mere belief
+NUM_MEDIA_KNOTS = 129
+NUM_DRIVER_KNOTS = 3  # straight lines
+
+
+def predictions_of(
+    model: MixModel,
+    u: Tensor,
+    coefficients: Tensor,
+    batch: MediaBatch,
+    panel: MediaPanel,
+    split_of: np.ndarray,
+    response: MixResponse,
+    posterior: MixPosterior | None,
+) -> MixPredictions:
+    """Rows of a batch as an artefact.
+
+    Args:
+        model: fitted.
+        u: [S, D]. coefficients: [S, G, Q].
+        batch: rows of `panel`.
+        panel: what the batch was cut from.
+        split_of: codes [G, T] of `wanamaker.predictions.mix.SPLITS`.
+        response: of `response_of`, made once.
+        posterior: goes with every part of the predictions.
+    """
+    found = row_parts(model, u, coefficients, batch)
+    series, time = batch.series.cpu().numpy(), batch.time.cpu().numpy()
+    scale = model.scales.kpi_scale.double()[batch.series]
+    parts = found.parts
+    if model.link == "identity":
+        parts = parts * scale[:, None]
+    else:
+        parts[..., 0] += scale.log() + mean_shift(model, found.sigma)
+    order = np.argsort(batch.row.cpu().numpy(), kind="stable")
+    driver = np.concatenate([panel.promotion[series, time], panel.price[series, time]], axis=1)
+    names, kinds = part_names(model)
+    return MixPredictions(
+        row=batch.row.cpu().numpy()[order],
+        series=series[order],
+        date=panel.dates[time][order].astype("datetime64[D]"),
+        split=split_of[series, time][order],
+        kpi=panel.kpi[series, time].astype(np.float64)[order],
+        media=batch.media[:, 0].double().cpu().numpy()[order],
+        spend=panel.spend[series, time].astype(np.float64)[order],
+        driver=driver.astype(np.float64)[order],
+        parts=parts.float().cpu().numpy()[:, order],
+        part_names=names,
+        part_kinds=kinds,
+        response=response,
+        lead_in=lead_in(panel, batch.media.shape[1]),
+        posterior=posterior,
+    )
+
+
+def lead_in(panel: MediaPanel, taps: int) -> np.ndarray:
+    """Media before the first period [G, L - 1, C], oldest first; zeros where the file begins later."""
+    G, known, C = panel.lead_in.shape
+    value = np.zeros((G, taps - 1, C))
+    if min(known, taps - 1):
+        value[:, -min(known, taps - 1) :] = panel.lead_in[:, -min(known, taps - 1) :]
+    return value
+
+
+def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> MixResponse:
+    """The curves of draws [S, D] with coefficients [S, G, Q], tabulated with their exact derivatives."""
+    schema, scales = model.schema, model.scales
+    assert schema is not None
+    theta = model.flat.constrain(u)
+    S, G, C, P = len(u), len(schema.series), len(schema.media), len(model.columns.fixed)
+    scale = scales.kpi_scale.double()
+    unit = scale[None, :, None] if model.link == "identity" else torch.ones(1, 1, 1, dtype=torch.float64)
+    own = coefficients.to(u) * unit  # [S, G, Q]
+    grid, curve, slope = media_curves(model, theta)
+    drivers, kinds, transforms, reference, low, high, gain = [], [], [], [], [], [], []
+    for kind in ("promotion", "price"):
+        for j, name in enumerate(getattr(schema, kind)):
+            drivers.append(name)
+            kinds.append(kind)
+            transforms.append("log_ratio" if kind == "price" else "scaled")
+            whole = scales.price_reference[:, j] if kind == "price" else scales.promotion_scale[j].expand(G)
+            reference.append(whole.double())
+            seen = scales.price_range if kind == "price" else scales.promotion_range
+            low.append(seen[0, :, j].double())
+            high.append(seen[1, :, j].double())
+            if name in model.columns.driver:
+                at = model.columns.driver.index(name)
+                gain.append(own[..., P + C + at] * model.columns.driver_sign[at])
+            else:
+                gain.append(own[..., model.columns.fixed.index(name)])
+    D = len(drivers)
+    table = _lines(kinds, reference, low, high)  # [D, J]
+    noise_sd = series_noise(model, u) * scale
+    if model.likelihood == "student_t":  # standard deviation of the distribution, not its scale
+        dof = theta["dof"].clamp(min=2.1)
+        noise_sd = noise_sd * (dof / (dof - 2)).sqrt()
+    offset = len(schema.promotion)
+    prices = np.array([offset + p if p >= 0 else -1 for p in (schema.own_price or [-1] * G)], dtype=np.int64)
+    return MixResponse(
+        series=schema.series,
+        channels=schema.media,
+        drivers=tuple(drivers),
+        link=model.link,
+        kpi=schema.kpi,
+        kpi_unit=schema.kpi_unit,
+        money_unit=schema.money_unit,
+        price_unit=schema.price_unit or schema.money_unit,
+        kpi_value=float(schema.kpi_value),
+        period=schema.period,
+        periods_per_year=float(schema.periods_per_year),
+        paid=np.array(schema.paid, dtype=bool),
+        national=np.array(schema.national or [False] * C, dtype=bool),
+        adstock=_array(model.media.kernel(theta, taps) if C else torch.zeros(S, 0, taps)),
+        adstock_first=~np.array(model.media.saturate_first, dtype=bool),
+        media_scale=_array(scales.media_scale),
+        cost_per_media=_array(scales.cost_per_media) * np.array(schema.paid, dtype=float),
+        grid=_array(grid),
+        curve=_array(curve),
+        slope=_array(slope),
+        # A coefficient is positive but for chance in the deviation of a single series; a curve never falls.
+        amplitude=_array(own[..., P : P + C].clamp(min=0)),
+        media_max=_array(scales.media_max),
+        driver_kind=tuple(kinds),
+        driver_transform=tuple(transforms),
+        driver_reference=_stack(reference, (G, 0)),
+        driver_grid=_array(table),
+        driver_curve=_array(table.expand(S, D, -1)),
+        driver_slope=np.ones((S, *table.shape)),
+        driver_amplitude=_stack(gain, (S, G, 0)),
+        driver_min=_stack(low, (G, 0)),
+        driver_max=_stack(high, (G, 0)),
+        own_price=prices,
+        noise_sd=_array(noise_sd),
+    )
+
+
+def media_curves(model: MixModel, theta: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Knots [C, J], values and derivatives [S, C, J] of the saturation curves."""
+    C = len(model.media.channels)
+    # Quadratic spacing: curves bend near zero.
+    knots = MEDIA_REACH * torch.linspace(0, 1, NUM_MEDIA_KNOTS, dtype=torch.float64).square()
+    S = len(next(iter(theta.values())))
+    if not C:
+        return knots.expand(0, -1), torch.zeros(S, 0, len(knots)), torch.zeros(S, 0, len(knots))
+    with torch.inference_mode(False), torch.enable_grad():
+        values = {name: value.clone() for name, value in theta.items()}
+        x = knots[None, :, None].expand(S, -1, C).clone().requires_grad_(True)
+        value = model.media.curve(x, values)
+        slope = torch.autograd.grad(value.sum(), x)[0]
+    # Where a power is below 1 the derivative at exactly 0 is infinite: the first piece's chord stands for it there.
+    first = (value[:, 1] - value[:, 0]).detach() / (knots[1] - knots[0])
+    slope = slope.clone()
+    slope[:, 0] = torch.where(torch.isfinite(slope[:, 0]), slope[:, 0], first)
+    slope[:, 0] = torch.minimum(slope[:, 0], 3 * first)  # a cubic piece falls beyond three times its chord
+    return knots.expand(C, -1), value.detach().transpose(1, 2), slope.clamp(min=0).transpose(1, 2)
+
+
+def _lines(kinds: list[str], reference: list[Tensor], low: list[Tensor], high: list[Tensor]) -> Tensor:
+    """Knots [D, J] of straight driver curves, beyond what was seen by three quarters; 0 is one of them."""
+    table = torch.zeros(len(kinds), NUM_DRIVER_KNOTS, dtype=torch.float64)
+    for d, kind in enumerate(kinds):
+        ends = low[d] / reference[d], high[d] / reference[d]
+        if kind == "price":
+            ends = ends[0].clamp(min=1e-9).log(), ends[1].clamp(min=1e-9).log()
+        least, most = float(ends[0].min()), float(ends[1].max())
+        reach = 0.75 * max(most - least, 0.2)
+        table[d, 0], table[d, -1] = min(least - reach, -reach), max(most + reach, reach)
+    return table
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().double().cpu().numpy()
+
+
+def _stack(values: list[Tensor], empty: tuple[int, ...]) -> np.ndarray:
+    return _array(torch.stack(values, dim=-1)) if values else np.zeros(empty)

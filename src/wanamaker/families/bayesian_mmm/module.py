@@ -1,0 +1,339 @@
+"""Fitting, validation, test and prediction of the Bayesian mix, step by step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wanamaker.data.media_panel import MediaBatch, PanelSchema, SeriesBatch
+from wanamaker.errors import UserError
+from wanamaker.metrics.forecast import ForecastMetrics
+from wanamaker.nn.ranks import over_ranks
+from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
+
+from .collapsed import same
+from .export import predictions_of, response_of
+from .fit import PosteriorFit
+from .inference import Inference
+from .memory import check_memory
+from .model import MixModel
+from .panel_tensors import PanelTensors
+from .posterior_draws import draw_all
+from .posterior_summary import posterior_of
+from .rows import mean_shift, row_parts, row_predictive
+
+META_KEY = "bayesian_mmm"
+VALIDATION_DRAWS = 32
+BASE_SERIES = 256
+"""Under minibatches of series, totals of the effect prior are taken over at most so many series, evenly chosen."""
+
+
+class BayesianMixModule(LightningModule):
+    """The Bayesian marketing mix as a LightningModule.
+
+    A run has stages (see `Inference`); each step of the trainer is a step of the current stage, and the run ends when
+    the last is done: recipes set ``trainer.max_epochs: -1``. Logs ``train/`` the negative log posterior or lower bound
+    per row and the stage's numbers; ``val/`` and ``test/`` the negative log predictive density and the scores of
+    `ForecastMetrics` of the posterior mean; ``posterior/khat`` once known.
+
+    Args:
+        net: the model; its parameters are made when the data are known, or from a checkpoint.
+        optimizer: parameters -> optimiser of the mode and svi stages; its rate is that of the mode.
+        inference: options of `Inference`.
+        draws: posterior draws that predictions and decisions get, evenly chosen from all.
+        gradient_clip: largest norm of a gradient in the svi stage.
+    """
+
+    predicts = MixPredictions.kind
+
+    def __init__(
+        self,
+        net: MixModel,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        inference: Inference | None = None,
+        draws: int = 200,
+        gradient_clip: float = 10.0,
+    ) -> None:
+        super().__init__()
+        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
+            raise UserError(f"model.draws={draws!r}: give a whole number of at least 2.")
+        self.automatic_optimization = False  # the sampling stages have no gradient step
+        self.net = net
+        self.make_optimizer = optimizer
+        self.inference = inference if inference is not None else Inference()
+        self.num_draws, self.gradient_clip = draws, gradient_clip
+        self.fit_state = PosteriorFit(net, self.inference)
+        self.metrics = nn.ModuleDict({stage: ForecastMetrics() for stage in ("val", "test")})
+        self._nll = {stage: [0.0, 0.0] for stage in ("val", "test")}
+        self._taps = 0
+        self._data: PanelTensors | None = None
+        self._base: PanelTensors | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None  # draws [S, D] and their coefficients [S, G, Q]
+        self._response: MixResponse | None = None
+        self._posterior: MixPosterior | None = None
+        self._seconds, self._cpu_seconds = 0.0, 0.0
+
+    # -- what the data say -----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        data = self.trainer.datamodule
+        if not self.net.built:
+            self._build(data.schema, data)
+            self.net.fit_scales(data.panel, data.train_mask)
+            self.fit_state.allocate()
+        else:
+            data.adopt(self.net.schema)
+        if self._taps not in (0, data.taps):
+            raise UserError(
+                f"The checkpoint was trained with data.max_lag={self._taps - 1}, this run has {data.taps - 1}: "
+                f"set data.max_lag={self._taps - 1}."
+            )
+        self._taps = data.taps
+        for metric in self.metrics.values():
+            metric.set_naive_scale(torch.as_tensor(data.naive_scale))
+        if stage == "fit":
+            check_memory(self.net, self.inference, data, self.num_draws)
+
+    def _build(self, schema: PanelSchema, data: Any | None) -> None:
+        batched = data is not None and data.batch_size is not None and data.batch_size < len(schema.series)
+        if batched and self.net.collapse == "all":
+            # Shared coefficients couple the series: they become parameters where series come in batches.
+            self.net.collapse = "series"
+        self.net.build(schema)
+
+    def panel_data(self) -> PanelTensors:
+        """All series as tensors on the module's device; made once."""
+        if self._data is None:
+            data = self.trainer.datamodule
+            made = self.net.tensors(data.panel, data.season, data.trend, data.train_mask, data.taps)
+            self._data = made.to(self.device)
+            size = data.batch_size
+            if size is not None and size < made.num_series and self.net.effect.needs_totals:
+                places = torch.linspace(0, made.num_series - 1, min(BASE_SERIES, made.num_series)).round().long()
+                self._base = self._data.select(places.to(self.device))
+                self.net.base_factor = made.num_series / len(places)
+            if size is not None and size < made.num_series and self.net.bound_experiments:
+                tested = torch.unique(torch.cat([bound.series for bound in self.net.bound_experiments]))
+                self.net.experiment_data = self._data.select(tested.to(self.device))
+        return self._data
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.make_optimizer(self.parameters())
+
+    # -- fitting ---------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        self.panel_data()
+        # Before a checkpoint brings back the rate of its last step.
+        self._base_rate = float(self.optimizers().param_groups[0]["lr"])
+
+    def on_train_batch_start(self, batch: SeriesBatch, batch_idx: int) -> None:
+        wrapped = self.trainer.strategy.model
+        if hasattr(wrapped, "require_backward_grad_sync"):  # sampling has no backward pass for DDP to wait for
+            wrapped.require_backward_grad_sync = self.fit_state.stage in ("mode", "svi")
+
+    def training_step(self, batch: SeriesBatch, batch_idx: int) -> None:
+        clock = time.perf_counter(), time.process_time()
+        fit, data = self.fit_state, self.panel_data()
+        stage = fit.stage
+        optimizer = self.optimizers()
+        if stage in ("mode", "svi"):
+            shown = self._guide_step(batch, data, optimizer)
+        elif stage == "hmc":
+            fit.sample_step(data, self._base)
+            optimizer.zero_grad()
+            optimizer.step()  # without gradients nothing moves; the trainer counts a step
+            shown = {f"train/{name}": value for name, value in fit.sampling_numbers().items()}
+        else:
+            fit.nuts(data, self._base)
+            optimizer.zero_grad()
+            optimizer.step()
+            shown = {}
+        fit.progress += 1
+        self._between_stages(data)
+        if fit.stage == "done":
+            self._finish(data)
+            self.trainer.should_stop = True
+        self.log_dict(shown, batch_size=max(1, len(batch.series)))
+        self._seconds += time.perf_counter() - clock[0]
+        self._cpu_seconds += time.process_time() - clock[1]
+
+    def _guide_step(self, batch: SeriesBatch, data: PanelTensors, optimizer: Any) -> dict[str, float]:
+        fit, trainer = self.fit_state, self.trainer
+        whole = len(batch.series) == data.num_series
+        shard = data if whole else data.select(batch.series.to(self.device))
+        of_step = torch.tensor(float(len(batch.series)), device=self.device)
+        total = float(over_ranks(of_step))
+        scale = data.num_series / total
+        self.net.reduce = over_ranks if trainer.world_size > 1 else same
+        try:
+            loss = fit.loss(shard, scale, self._base)
+        finally:
+            self.net.reduce = same
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if fit.stage == "svi":
+            nn.utils.clip_grad_norm_(fit.guide.parameters(), self.gradient_clip)
+        rate = self._base_rate * fit.learning_rate()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(
+                f"The log density is not finite at step {fit.progress}: lower model.optimizer.lr, or look for extreme "
+                "values in the KPI and the media."
+            )
+        rows = float(data.mask.sum())
+        return {"train/loss": value / rows, "train/lr": rate}
+
+    def _between_stages(self, data: PanelTensors) -> None:
+        """What happens once, between one stage and the next."""
+        fit, options = self.fit_state, self.inference
+        if fit.progress == options.mode_steps:
+            fit.begin_svi(data, self._base)
+            self.optimizers().optimizer.state.clear()
+        elif fit.progress == options.guide_steps:
+            fit.finish_guide(data, self._base)
+            limit = options.khat_limit
+            if fit.guide_final:
+                rank_zero_info(f"PSIS k-hat of the guide {fit.khat:.2f} (limit {limit:g}).")
+            elif options.engine == "svi":
+                rank_zero_info(
+                    f"PSIS k-hat of the guide {fit.khat:.2f} is above {limit:g}: its intervals are not to be trusted. "
+                    "model.inference.engine=auto would sample instead."
+                )
+            else:
+                how = "Pyro NUTS" if options.engine == "nuts" else f"{options.chains} chains"
+                rank_zero_info(f"PSIS k-hat of the guide {fit.khat:.2f} (limit {limit:g}): sampling from it, {how}.")
+
+    def _finish(self, data: PanelTensors) -> None:
+        """Keep what predictions need."""
+        self._kept = self._draws_with_coefficients(data, self.num_draws, exact=True)
+        if not math.isnan(self.fit_state.khat):
+            self.log("posterior/khat", self.fit_state.khat)
+
+    def _draws_with_coefficients(self, data: PanelTensors, count: int, exact: bool) -> tuple[Tensor, Tensor]:
+        u, _ = self.fit_state.some_draws(count)
+        seed = self.inference.seed if exact else None
+        coefficients, _ = draw_all(self.net, u.to(self.device), data, seed, self.fit_state.chunk(data))
+        return u, coefficients.float()
+
+    # -- scores ----------------------------------------------------------------------------------------------------
+
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Draws [S, D] and coefficients [S, G, Q] for predictions: the result, or what there is of it."""
+        if self._kept is not None:
+            return self._kept
+        return self._draws_with_coefficients(self.panel_data(), VALIDATION_DRAWS, exact=False)
+
+    def on_validation_epoch_start(self) -> None:
+        self._now = self.kept()
+
+    def validation_step(self, batch: MediaBatch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._now = self.kept()
+
+    def test_step(self, batch: MediaBatch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _evaluate(self, batch: MediaBatch, stage: str) -> None:
+        u, coefficients = self._now[0].to(self.device), self._now[1].to(self.device)
+        found = row_parts(self.net, u, coefficients, batch)
+        scale = self.net.scales.kpi_scale.double()[batch.series]
+        eta = found.eta + mean_shift(self.net, found.sigma)
+        mean = (eta.exp() if self.net.link == "log" else eta).mean(0) * scale
+        self.metrics[stage].update(mean.float(), batch.kpi, batch.row, batch.series, batch.time)
+        density = row_predictive(self.net, u, found, batch)  # [S, B]
+        mixture = torch.logsumexp(density, dim=0) - math.log(len(density))
+        self._nll[stage][0] -= float(mixture.sum())
+        self._nll[stage][1] += len(mixture)
+
+    def _log_evaluation(self, stage: str) -> None:
+        sums = over_ranks(torch.tensor(self._nll[stage], device=self.device))
+        self._nll[stage] = [0.0, 0.0]
+        values = {f"{stage}/{name}": value for name, value in self.metrics[stage].compute().items()}
+        self.metrics[stage].reset()
+        values[f"{stage}/nll"] = float(sums[0] / sums[1])
+        self.log_dict({name: torch.tensor(value, dtype=torch.float32) for name, value in values.items()})
+
+    # -- predictions -----------------------------------------------------------------------------------------------
+
+    def on_predict_start(self) -> None:
+        with torch.inference_mode(False):
+            data = self.panel_data()
+            self._now = self.kept()
+            u = self._now[0].to(self.device)
+            self._response = response_of(self.net, u, self._now[1].to(self.device), self._taps)
+            panel = self.trainer.datamodule
+            learnt: np.ndarray = panel.train_mask
+            seconds = self._seconds, self._cpu_seconds
+            self._posterior = posterior_of(self.fit_state, data, panel.panel, learnt, seconds)
+
+    def predict_step(self, batch: MediaBatch, batch_idx: int) -> MixPredictions:
+        panel = self.trainer.datamodule
+        assert self._response is not None
+        u, coefficients = self._now[0].to(self.device), self._now[1].to(self.device)
+        with torch.inference_mode(False), torch.no_grad():
+            return predictions_of(
+                self.net, u, coefficients, batch, panel.panel, panel.split_of, self._response, self._posterior
+            )
+
+    def on_predict_end(self) -> None:
+        self._response = self._posterior = None  # the fit may go on before the next prediction
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = {} if self._kept is None else {"draws": self._kept[0], "coefficients": self._kept[1]}
+        checkpoint[META_KEY] = {
+            "schema": self.net.schema.to_dict(),
+            "taps": self._taps,
+            "collapse": self.net.collapse,
+            "fit": self.fit_state.to_dict(),
+            "kept": kept,
+            "seconds": [self._seconds, self._cpu_seconds],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        meta: Mapping[str, Any] | None = checkpoint.get(META_KEY)
+        if meta is None:
+            raise UserError(
+                "The checkpoint is not one of the Bayesian mix: choose one of an experiment bayesian_mmm_*."
+            )
+        schema = PanelSchema.from_dict(meta["schema"])
+        if not self.net.built:
+            self.net.collapse = meta["collapse"]
+            self.net.build(schema)
+            self.fit_state.allocate()
+        elif self.net.schema.series != schema.series or self.net.schema.media != schema.media:
+            raise UserError(
+                "The checkpoint was trained on other series or channels than these data have; use the data and roles "
+                "of its recipe, or train anew."
+            )
+        # Priors are measured in the channels' own units, which come with the weights.
+        self.net.adopt_scales(checkpoint["state_dict"], "net.")
+        self._taps = int(meta["taps"])
+        self.net.taps = self._taps
+        self.fit_state.from_dict(meta["fit"])
+        kept = meta["kept"]
+        self._kept = (kept["draws"], kept["coefficients"]) if kept else None
+        self._seconds, self._cpu_seconds = (float(v) for v in meta["seconds"])
+        self._data = None
