@@ -3,11 +3,11 @@
     python scripts/benchmarks/mix_advertising.py
     python scripts/benchmarks/mix_advertising.py --experiment bayesian_mmm_advertising model.inference.engine=hmc
 
-176 rows are learnt and the last 24 tested, as System 1 had it. Least squares has an intercept and the four media as they
-are, which gives R2 .905 and MAPE 11.8 % on those 24. The file is the cross-sectional Advertising table of ISLR under
-invented dates: the script prints the autocorrelation of its rows, which is none. A model of time can gain nothing here
-from carry-over, trend or season, and any it reports is noise; only the shape of the response is there to be found.
-Options of train.py may follow.
+176 rows are learnt and the last 24 tested, as System 1 had it. Least squares has an intercept and the four media as
+they are, which gives R2 .905 and MAPE 11.8 % on those 24. The file is the cross-sectional Advertising table of ISLR
+under invented dates: the script prints the autocorrelation of its rows, which is none but in the invented channel. A
+model of time can gain nothing here from carry-over, trend or season, and any it reports is noise; only the shape of
+the response is there to be found. Options of train.py may follow.
 """
 
 import argparse
@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--experiment", default="bayesian_mmm_advertising")
     arguments, options = parser.parse_known_args()
     kpi, media, names = table()
-    lag_one = {name: np.corrcoef(x[:-1], x[1:])[0, 1] for name, x in (("Sales", kpi), *zip(names, media.T, strict=True))}
+    lag_one = {
+        name: np.corrcoef(x[:-1], x[1:])[0, 1] for name, x in (("Sales", kpi), *zip(names, media.T, strict=True))
+    }
     print(
         "Warning: these rows are no time series (ISLR's cross-section under invented dates). Correlation with the row "
         "before: " + ", ".join(f"{name} {value:+.3f}" for name, value in lag_one.items()) + "."

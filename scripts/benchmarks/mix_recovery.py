@@ -123,14 +123,14 @@ def moved(checkpoint: Path) -> float:
 def report(rows: list[dict[str, Any]]) -> None:
     """Print the table and its summary."""
     print(
-        f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'width':>6s} {'moved':>6s} {'monotone':>8s} {'oracle':>7s} "
-        f"{'seconds':>8s}"
+        f"{'data':24s} {'MAPE':>7s} {'worst':>7s} {'90 % holds':>10s} {'width':>6s} {'moved':>6s} {'monotone':>8s} "
+        f"{'oracle':>7s} {'seconds':>8s}"
     )
     for row in rows:
         held = f"{row['covered']}/{row['channels']}"
         print(
-            f"{row['name']:24s} {row['mape']:7.1%} {row['worst']:7.1%} {held:>10s} {row['width']:6.0%} {row['moved']:6.2f} "
-            f"{'yes' if row['monotone'] else 'NO':>8s} {row['oracle']:7.1%} {row['seconds']:8.1f}"
+            f"{row['name']:24s} {row['mape']:7.1%} {row['worst']:7.1%} {held:>10s} {row['width']:6.0%} "
+            f"{row['moved']:6.2f} {'yes' if row['monotone'] else 'NO':>8s} {row['oracle']:7.1%} {row['seconds']:8.1f}"
         )
     weight = sum(row["channels"] for row in rows)
     mape = sum(row["mape"] * row["channels"] for row in rows) / weight

@@ -212,6 +212,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         self.passes_per_epoch, self.num_workers, self.seed = passes_per_epoch, num_workers, seed
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._adopted: PanelSchema | None = None
+        self._calendar: dict[str, Any] | None = None
         self._fits = False
 
     # -- before training -----------------------------------------------------------------------------------------------
@@ -307,10 +308,13 @@ class MediaPanelDataModule(L.LightningDataModule):
         return np.array([c.shared is not None or c.spend in merged for c in self.roles.channels], bool)
 
     def _fitted_calendar(self) -> dict[str, Any]:
-        start, stop = self.folds[self.fold].train
-        schema = self.panel.schema
-        window = self.panel.dates[start:stop]
-        return fit_calendar(self.calendar_options, schema.period, schema.periods_per_year, window)
+        """Of the training window; worked out, and what is odd about it said, once."""
+        if self._calendar is None:
+            start, stop = self.folds[self.fold].train
+            schema = self.panel.schema
+            window = self.panel.dates[start:stop]
+            self._calendar = fit_calendar(self.calendar_options, schema.period, schema.periods_per_year, window)
+        return self._calendar
 
     def _add_calendar(self) -> None:
         schema = self.panel.schema

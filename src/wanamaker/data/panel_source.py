@@ -194,7 +194,8 @@ class PanelSource:
             part = frame.iloc[start : start + BATCH_ROWS]
             mixed = [name for name in columns if part[name].dtype == object]
             part = part.astype(dict.fromkeys(mixed, str)) if mixed else part
-            yield pa.RecordBatch.from_pandas(part, preserve_index=False)
+            # Columns of a frame that was put together may lie in several chunks, which a batch cannot.
+            yield from pa.Table.from_pandas(part, preserve_index=False).combine_chunks().to_batches()
 
     def file_row(self, number: int) -> int:
         """The row as the user sees it: the line of a CSV file (header = 1), the position from 1 elsewhere.

@@ -130,9 +130,9 @@ def discrepancy_table(posterior: MixPosterior) -> pd.DataFrame:
     replicates, so that of the autocorrelation only what the data have too much of counts as extreme.
 
     Returns:
-        One row per series and statistic, "all" first: series, statistic, observed, replicated (mean), low_90, high_90,
-        p_value (share of replicates above the observed), extreme (below 0.025; but for the autocorrelation also above
-        0.975).
+        One row per series and statistic, "all" first (of a single series nothing else): series, statistic, observed,
+        replicated (mean), low_90, high_90, p_value (share of replicates above the observed), extreme (below 0.025; but
+        for the autocorrelation also above 0.975).
     """
     import pandas as pd
 
@@ -160,7 +160,7 @@ def discrepancy_table(posterior: MixPosterior) -> pd.DataFrame:
         size = np.ones(len(used)) if name == _AUTOCORRELATION else scale
         if len(used):
             rows.append(_discrepancy("all", name, (seen[name] / size).mean(), (made[name] / size).mean(axis=1)))
-    for number, g in enumerate(used):
+    for number, g in enumerate(used if len(posterior.series) > 1 else []):  # one series is all series
         for name in names:
             rows.append(_discrepancy(posterior.series[g], name, seen[name][number], made[name][:, number]))
     columns = ["series", "statistic", "observed", "replicated", "low_90", "high_90", "p_value", "extreme"]

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
 from wanamaker.errors import UserError
@@ -35,3 +36,24 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
         what = ", ".join(names) if count <= 8 else f"{count} files"
         print(f"Wrote {folder}: {what}", flush=True)
     return written
+
+
+def log_figures(written: list[Path], trainer: Trainer) -> None:
+    """Show the figures of a decision in the loggers that take pictures: W&B and TensorBoard.
+
+    Args:
+        written: what the decision wrote; PNG files are figures.
+        trainer: whose loggers they go to.
+    """
+    figures = [path for path in written if path.suffix == ".png"]
+    for logger in trainer.loggers:
+        for path in figures:
+            name = f"decision/{path.stem}"
+            if hasattr(logger, "log_image"):
+                logger.log_image(key=name, images=[str(path)])
+            elif hasattr(getattr(logger, "experiment", None), "add_image"):
+                import numpy as np
+                from PIL import Image
+
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

@@ -169,6 +169,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     # fetches weights once, not once a rank.
     with nullcontext() if resume is None else without_pretrained_weights():
         model = build.build_model(config)
+    if resume is None and hasattr(model, "preflight"):  # mistakes that only data and model together show
+        model.preflight(data, list(config.stages))
     if config.get("decision") is not None:
         build.check_decision(decision, model, str(config.experiment))
     if resume is not None:

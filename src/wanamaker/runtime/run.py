@@ -81,7 +81,9 @@ def train(config: DictConfig) -> float | None:
         else:
             _load_best(parts, resume)
             predict(parts, Path(config.paths.output_dir))
-    return _finish(config, trainer, metrics, started)
+    value = _summarise(config, trainer, metrics, started)
+    _close_loggers(trainer)
+    return value
 
 
 def evaluate(config: DictConfig) -> float | None:
@@ -113,11 +115,12 @@ def evaluate(config: DictConfig) -> float | None:
             run_stage: Callable[..., Any] = getattr(trainer, stage)
             run_stage(parts.model, datamodule=parts.data, verbose=False)
             metrics |= _scalars(trainer)
-    value = _finish(config, trainer, metrics, started)
+    value = _summarise(config, trainer, metrics, started)
     if config.get("decision") is not None and trainer.is_global_zero:
-        from wanamaker.runtime.decide import decide
+        from wanamaker.runtime.decide import decide, log_figures
 
-        decide(config, parts, predictions, metrics)
+        log_figures(decide(config, parts, predictions, metrics), trainer)
+    _close_loggers(trainer)
     return value
 
 
@@ -169,7 +172,7 @@ def _evaluate_best(stage: str, parts: Parts, resume: Path | None) -> dict[str, f
     return _scalars(parts.trainer)
 
 
-def _finish(config: DictConfig, trainer: Trainer, metrics: dict[str, float], started: float) -> float | None:
+def _summarise(config: DictConfig, trainer: Trainer, metrics: dict[str, float], started: float) -> float | None:
     value = metrics.get(config.monitor.metric)
     best = _best_path(trainer)
     if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
@@ -192,11 +195,14 @@ def _finish(config: DictConfig, trainer: Trainer, metrics: dict[str, float], sta
         }
         write_json(Path(config.paths.output_dir) / "metrics.json", summary)
         print(f"Results: {config.paths.output_dir}", flush=True)
+    return value
+
+
+def _close_loggers(trainer: Trainer) -> None:
     for logger in trainer.loggers:
         logger.finalize("success")
         if hasattr(logger, "finish"):  # W&B: the run is over, not only this stage of it
             logger.finish()
-    return value
 
 
 def write_json(path: Path, content: Any) -> None:

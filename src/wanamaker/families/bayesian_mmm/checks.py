@@ -30,13 +30,12 @@ def check_kpi(panel: MediaPanel, learnt: np.ndarray, link: str, likelihood: str)
 def check_media(panel: MediaPanel, learnt: np.ndarray, schema: PanelSchema) -> None:
     """Refuse a channel that never ran, or never cost anything, in the training window."""
     window = np.flatnonzero(learnt.any(0))
-    span = slice(window[0], window[-1] + 1)
     for name, array in (("media", panel.media), ("spend", panel.spend)):
-        total = array[:, span].sum((0, 1))
+        total = array[learnt].sum(0)
         for c, channel in enumerate(schema.media):
             if total[c] <= 0 and (name == "media" or schema.paid[c]):
                 raise UserError(
-                    f"Channel {channel} has no {name} in the training window {panel.dates[span][0]} to "
-                    f"{panel.dates[span][-1]}: nothing can be learnt about it. Take it out of data.roles.media, or let "
-                    "the training window begin where it ran."
+                    f"Channel {channel} has no {name} in the training window {panel.dates[window[0]]} to "
+                    f"{panel.dates[window[-1]]}: nothing can be learnt about it. Take it out of data.roles.media, or "
+                    "let the training window begin where it ran."
                 )

@@ -206,28 +206,93 @@ def experiment_log_likelihood(
         spread: [N, Q], standard deviations of the series' deviations.
         solved, shared: of the panel; None where coefficients are given, and `mean` is exact.
     """
-    gain, slopes = lift_means(model, theta, data, mean)
+    gain, white, outer = whitened_lifts(model, theta, data, mean, spread, solved, shared)
     E = gain.shape[-1]
-    lift = torch.tensor([b.test.lift for b in model.bound_experiments]).to(gain)
-    variance = torch.tensor([b.test.se**2 for b in model.bound_experiments]).to(gain)
-    covariance = torch.diag(variance).expand(len(gain), E, E)
-    gain = model.reduce(gain)
-    if solved is not None:
-        # Deviations of the series, given the shared coefficients.
-        own = (slopes * spread[:, None, None]).movedim(1, -1)  # [N, G, Q, E]
-        white = torch.linalg.solve_triangular(solved.factor, own, upper=False)
+    lift, se = measured(model, gain)
+    covariance = torch.diag(se.square()).expand(len(gain), E, E)
+    if white is not None:
         covariance = covariance + model.reduce(torch.einsum("ngqe,ngqf->nef", white, white))
-        if shared is not None and solved.shared_factor is not None and solved.cross is not None:
-            through = slopes[..., shared.column] * shared.sd[:, None, None]  # [N, E, G, W]
-            through = through - torch.einsum("ngqe,ngqw->negw", white, solved.cross)
-            flat = through.new_zeros(len(gain), E, shared.size)
-            flat = model.reduce(flat.index_add(-1, shared.place.reshape(-1), through.flatten(2)))
-            outer = torch.linalg.solve_triangular(solved.shared_factor, flat.mT, upper=False)  # [N, V, E]
-            covariance = covariance + outer.mT @ outer
+    if outer is not None:
+        covariance = covariance + outer.mT @ outer
     root, failed = torch.linalg.cholesky_ex(covariance)
     root = torch.where((failed > 0)[:, None, None], torch.nan, root)
     z = torch.linalg.solve_triangular(root, (lift - gain).unsqueeze(-1), upper=False)[..., 0]
     return -0.5 * z.square().sum(-1) - root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * E * np.log(2 * np.pi)
+
+
+def measured(model: MixModel, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Lifts and standard errors of the tests, [E] each."""
+    tests = [bound.test for bound in model.bound_experiments]
+    return torch.tensor([t.lift for t in tests]).to(like), torch.tensor([t.se for t in tests]).to(like)
+
+
+def whitened_lifts(
+    model: MixModel,
+    theta: Mapping[str, Tensor],
+    data: PanelTensors,
+    mean: Tensor,
+    spread: Tensor,
+    solved: Solved | None,
+    shared: Shared | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The lifts as linear functions of the standard normal numbers that coefficients are drawn from.
+
+    Arguments as of `experiment_log_likelihood`.
+
+    Returns:
+        Their means [N, E] over all ranks; slopes [N, G, Q, E] of this rank's numbers of the series; slopes [N, V, E] of
+        the shared ones (None where coefficients are given, or nothing is shared).
+    """
+    gain, slopes = lift_means(model, theta, data, mean)
+    gain = model.reduce(gain)
+    if solved is None:
+        return gain, None, None
+    # Deviations of the series, given the shared coefficients.
+    own = (slopes * spread[:, None, None]).movedim(1, -1)  # [N, G, Q, E]
+    white = torch.linalg.solve_triangular(solved.factor, own, upper=False)
+    if shared is None or solved.shared_factor is None or solved.cross is None:
+        return gain, white, None
+    through = slopes[..., shared.column] * shared.sd[:, None, None]  # [N, E, G, W]
+    through = through - torch.einsum("ngqe,ngqw->negw", white, solved.cross)
+    flat = through.new_zeros(len(gain), gain.shape[-1], shared.size)
+    flat = model.reduce(flat.index_add(-1, shared.place.reshape(-1), through.flatten(2)))
+    return gain, white, torch.linalg.solve_triangular(solved.shared_factor, flat.mT, upper=False)
+
+
+def conditioned(
+    model: MixModel,
+    theta: Mapping[str, Tensor],
+    data: PanelTensors,
+    mean: Tensor,
+    spread: Tensor,
+    solved: Solved,
+    shared: Shared | None,
+    noise: tuple[Tensor | None, Tensor],
+    noise_lifts: Tensor,
+) -> tuple[Tensor | None, Tensor]:
+    """Standard normal numbers such that the coefficients drawn from them agree with the tests as well as the panel.
+
+    By Matheron's rule: draw everything, the tests' outcomes too, and move the numbers by what the real outcomes differ.
+
+    Args:
+        noise: standard normal numbers of the shared coefficients [N, V] (or None) and of the series [N, G, Q]; zeros
+            give the conditional mean.
+        noise_lifts: [N, E], of the outcomes.
+        model, theta, data, mean, spread, solved, shared: as of `experiment_log_likelihood`.
+    """
+    gain, white, outer = whitened_lifts(model, theta, data, mean, spread, solved, shared)
+    assert white is not None
+    lift, se = measured(model, gain)
+    common, own = noise
+    drawn = gain + torch.einsum("ngqe,ngq->ne", white, own) + se * noise_lifts
+    covariance = torch.diag(se.square()) + torch.einsum("ngqe,ngqf->nef", white, white)
+    if outer is not None and common is not None:
+        drawn = drawn + torch.einsum("nve,nv->ne", outer, common)
+        covariance = covariance + outer.mT @ outer
+    gap = torch.linalg.solve(covariance, (lift - drawn).unsqueeze(-1))[..., 0]  # [N, E]
+    if outer is not None and common is not None:
+        common = common + torch.einsum("nve,ne->nv", outer, gap)
+    return common, own + torch.einsum("ngqe,ne->ngq", white, gap)
 
 
 def lift_means(
@@ -248,7 +313,7 @@ def lift_means(
         rows = [i for i, g in enumerate(bound.series.tolist()) if g in place]
         slope = torch.zeros_like(coefficients)
         if not rows:
-            gains.append(coefficients.new_zeros(len(coefficients)))
+            gains.append(0.0 * coefficients.sum((-2, -1)))  # in the graph, for `over_ranks`
             slopes.append(slope)
             continue
         here = torch.tensor([place[int(bound.series[i])] for i in rows], device=coefficients.device)

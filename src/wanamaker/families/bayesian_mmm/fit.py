@@ -23,6 +23,8 @@ from wanamaker.families.bayesian_mmm.inference import Inference
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
 
+MOST_AT_ONCE = 128
+"""Draws evaluated at once where no gradient is kept: more would only leave the processor's cache."""
 STATS = ("diverging", "acceptance_rate", "energy", "n_steps")
 
 
@@ -150,7 +152,8 @@ class PosteriorFit(nn.Module):
         """
         o = self.options
         u = self.guide.draw(self.noise(2 * (o.khat_draws // 2), stream=1))
-        value = torch.cat([self.model.log_density(part, data, base) for part in u.split(self.chunk(data))])
+        parts = u.split(self.chunk(data, blocked=True))
+        value = torch.cat([self.model.log_density(part, data, base) for part in parts])
         self.khat, weights = pareto_k(value - self.guide.log_prob(u))
         generator = torch.Generator().manual_seed(o.seed * 1_000_003 + 17)
         if self.guide_final:
@@ -163,8 +166,18 @@ class PosteriorFit(nn.Module):
             chosen = torch.randperm(len(u), generator=generator)[: o.svi_draws]
         self.guide_draws = u[chosen.to(u.device)].cpu()
 
-    def chunk(self, data: PanelTensors) -> int:
-        """How many draws are evaluated at once."""
+    def chunk(self, data: PanelTensors, blocked: bool = False) -> int:
+        """How many draws are evaluated at once.
+
+        Args:
+            data: all series.
+            blocked: for work that takes media block by block of series and keeps no gradient: the density itself,
+                coefficients and estimands.
+        """
+        if blocked:
+            Q = self.model.num_columns
+            fitting = int(self.options.chunk_bytes / (8.0 * data.num_series * Q * (Q + 2) * 8))
+            return max(1, min(fitting, MOST_AT_ONCE))
         per_draw = 8.0 * data.num_series * data.y.shape[1] * (data.history.shape[-1] + data.driver.shape[-1] + 1) * 12
         return max(1, int(self.options.chunk_bytes / max(per_draw, 1.0)))
 
@@ -235,6 +248,14 @@ class PosteriorFit(nn.Module):
             "leapfrogs": float(state.leapfrogs),
             "log_density": float(state.log_density.mean()),
         }
+
+    def smallest_ess(self, kept: int) -> float:
+        """Smallest bulk effective sample size of any parameter over the first `kept` draws of each chain."""
+        import arviz
+
+        assert self.chain_draws is not None
+        found = arviz.ess(arviz.convert_to_dataset({"u": self.chain_draws[:, :kept].numpy()}), method="bulk")
+        return float(found["u"].min())
 
     # -- draws -----------------------------------------------------------------------------------------------------
 

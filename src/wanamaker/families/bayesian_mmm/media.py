@@ -84,9 +84,7 @@ class MediaCurves:
             parts |= {c: made[..., i] for i, c in enumerate(members)}
         return torch.stack([parts[c] for c in range(len(self.channels))], dim=-1)
 
-    def columns(
-        self, theta: Mapping[str, Tensor], history: Tensor, taps: int, windows: Tensor | None = None
-    ) -> Tensor:
+    def columns(self, theta: Mapping[str, Tensor], history: Tensor, taps: int, windows: Tensor | None = None) -> Tensor:
         """f_c of adstocked media (or adstocked f_c) of whole series.
 
         Args:
@@ -117,7 +115,8 @@ class MediaCurves:
 def windows_of(history: Tensor, taps: int) -> Tensor:
     """[C, L, G T], what each period of [G, T + L - 1, C] looks back at, oldest first."""
     windows = history.unfold(1, taps, 1)  # [G, T, C, L]
-    return windows.permute(2, 3, 0, 1).reshape(history.shape[-1], taps, -1)
+    G, T, C = windows.shape[:3]
+    return windows.permute(2, 3, 0, 1).reshape(C, taps, G * T)
 
 
 def _adstocked(history: Tensor, kernel: Tensor, windows: Tensor | None = None) -> Tensor:

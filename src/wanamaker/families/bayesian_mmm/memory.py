@@ -36,8 +36,15 @@ def memory_estimate(model: MixModel, options: Inference, data: Any, draws: int) 
     }
 
 
-def check_memory(model: MixModel, options: Inference, data: Any, draws: int) -> None:
+def check_memory(model: MixModel, options: Inference, data: Any, draws: int, tell: bool = True) -> None:
     """Print the estimate; refuse what this machine cannot hold, and panels that are too small for the model.
+
+    Args:
+        model: built, with its scales.
+        options: of the inference.
+        data: the data module, set up.
+        draws: that predictions get.
+        tell: print the estimate.
 
     Raises:
         UserError: not enough memory, fewer rows than parameters, series that share no period with another.
@@ -46,11 +53,12 @@ def check_memory(model: MixModel, options: Inference, data: Any, draws: int) -> 
     parts = memory_estimate(model, options, data, draws)
     total = sum(parts.values())
     largest = max((name for name in parts if name != "runtime"), key=lambda name: parts[name])
-    rank_zero_info(
-        f"{model.flat.dim} parameters, {model.num_shared} shared coefficients"
-        f"{'' if model.collapse == 'none' else ' (integrated out)' if model.collapse == 'all' else ''}; about "
-        f"{total / 1e9:.1f} GB of memory, most of it for {largest} ({parts[largest] / 1e9:.1f} GB)."
-    )
+    if tell:
+        rank_zero_info(
+            f"{model.flat.dim} parameters, {model.num_shared} shared coefficients"
+            f"{'' if model.collapse == 'none' else ' (integrated out)' if model.collapse == 'all' else ''}; about "
+            f"{total / 1e9:.1f} GB of memory, most of it for {largest} ({parts[largest] / 1e9:.1f} GB)."
+        )
     free = psutil.virtual_memory().available
     if total > free:
         G, T = data.panel.kpi.shape

@@ -14,7 +14,7 @@ P fixed columns, Q = P + M, L taps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from wanamaker.families.bayesian_mmm.collapsed import (
     collapsed,
     draw_coefficients,
     gram,
+    joined,
     same,
 )
 from wanamaker.families.bayesian_mmm.effects import EffectPrior, effect_prior
@@ -44,36 +45,11 @@ from wanamaker.families.bayesian_mmm.experiments import (
 )
 from wanamaker.families.bayesian_mmm.media import MediaCurves
 from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors, columns_of, panel_tensors
-from wanamaker.families.bayesian_mmm.priors import FlatSites, Site, site
+from wanamaker.families.bayesian_mmm.parameters import FIXED_KIND, check_prior_names, coefficient_sd, model_sites
+from wanamaker.families.bayesian_mmm.priors import FlatSites
 from wanamaker.families.bayesian_mmm.row_likelihoods import LIKELIHOODS, row_log_density
 
 COLLAPSES = ("auto", "all", "series", "none")
-
-PRIORS: dict[str, list[Any]] = {
-    # Standard deviations of shared coefficients, in units of the series' mean KPI (or of log KPI); not parameters.
-    "intercept": ["normal", 0.0, 1.0],
-    "trend": ["normal", 0.0, 0.3],
-    "season": ["normal", 0.0, 0.2],
-    "control": ["normal", 0.0, 0.2],
-    "promotion": ["normal", 0.0, 0.5],
-    "price": ["normal", 0.0, 1.0],
-    # Parameters.
-    "driver": ["lognormal", 0.15, 1.0],
-    "noise": ["lognormal", 0.1, 1.0],
-    "noise_size": ["normal", 0.0, 0.3],
-    "dof": ["lognormal", 8.0, 0.6],
-    "dispersion": ["lognormal", 0.1, 1.0],
-    # How much series (or groups) differ: of media relative to the effect, of the others in their own units.
-    "media_spread": ["lognormal", 0.15, 0.6],
-    "driver_spread": ["lognormal", 0.15, 0.6],
-    "intercept_spread": ["lognormal", 0.15, 0.8],
-    "trend_spread": ["lognormal", 0.05, 0.8],
-    "season_spread": ["lognormal", 0.05, 0.8],
-    "control_spread": ["lognormal", 0.05, 0.8],
-    "promotion_spread": ["lognormal", 0.05, 0.8],
-    "price_spread": ["lognormal", 0.15, 0.8],
-}
-FIXED_KIND = {"baseline": "intercept"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +143,7 @@ class MixModel(nn.Module):
         self.experiment_data: PanelTensors | None = None  # series of the tests, where series come in batches
         self.schema: PanelSchema | None = None
         self.taps = 1
+        self.base: PanelTensors | None = None  # series over which totals are taken, where they come in batches
         self.base_factor = 1.0  # all series over those of `base`
         self.reduce: Callable[[Tensor], Tensor] = same  # sums over ranks that hold other series
 
@@ -193,15 +170,12 @@ class MixModel(nn.Module):
         self.register_buffer("spend_sum", torch.ones(C, dtype=torch.float64))
         self.experiments = parse_experiments(self.experiment_options, schema)
         self.effect: EffectPrior = effect_prior(self.effect_options, schema)
-        known = set(PRIORS) | set(self.media.default_priors())
-        if unknown := sorted(set(self.prior_options) - known):
-            raise UserError(f"model.net.priors: {', '.join(unknown)} is no prior of this model; there are "
-                            f"{', '.join(sorted(known))}.")  # fmt: skip
-        sd = [self._fixed_prior(kind)[1] for kind in self.columns.fixed_kind]
+        check_prior_names(self.prior_options, self.media)
+        sd = [coefficient_sd(self.prior_options, kind) for kind in self.columns.fixed_kind]
         self.shared_sd = torch.tensor(sd, dtype=torch.float64)
         wide = [torch.arange(self.num_columns)] * len(self.levels)
         self.shared_column = torch.cat([torch.arange(P), *wide])
-        self.flat = FlatSites(self._sites())
+        self.flat = FlatSites(model_sites(self))
         return self
 
     @property
@@ -209,51 +183,9 @@ class MixModel(nn.Module):
         """Whether `build` was called."""
         return self.schema is not None
 
-    def _prior(self, name: str, default: Any, labels: list[str], axis: str = "") -> Site:
-        given = self.prior_options.get(name, default)
-        return site(name, given, labels, axis)
-
-    def _sites(self) -> list[Site]:
-        schema = self.schema
-        assert schema is not None
-        channels, drivers = list(schema.media), list(self.columns.driver)
-        made = []
-        for name, (default, members) in self.media.default_priors().items():
-            labels = [channels[c] for c in members]
-            prior = self._prior(name, default, labels, "channel" if len(labels) == len(channels) else f"{name}_channel")
-            made.append(self.media.in_media_units(prior, members, self.usual_media))
-        made.append(self.effect.site(schema, self.spend_sum))
-        made.append(self._prior("driver", PRIORS["driver"], drivers, "driver"))
-        made.append(self._prior("noise", PRIORS["noise"], [""]))
-        if self.noise_by_size:
-            made.append(self._prior("noise_size", PRIORS["noise_size"], [""]))
-        if self.likelihood == "student_t":
-            made.append(self._prior("dof", PRIORS["dof"], [""]))
-        if self.likelihood == "negative_binomial":
-            made = [s for s in made if s.name != "noise"]
-            made.append(self._prior("dispersion", PRIORS["dispersion"], [""]))
-        for level in self._spread_levels():
-            suffix = "" if level == "series" else f"_{level}"
-            made += [
-                replace(
-                    self._prior("media_spread", PRIORS["media_spread"], channels, "channel"),
-                    name="media_spread" + suffix,
-                ),
-                replace(
-                    self._prior("driver_spread", PRIORS["driver_spread"], drivers, "driver"),
-                    name="driver_spread" + suffix,
-                ),
-            ]
-            for kind in dict.fromkeys(self.columns.fixed_kind):
-                name = FIXED_KIND.get(kind, kind) + "_spread"
-                made.append(replace(self._prior(name, PRIORS[name], [""]), name=name + suffix))
-        if self.collapse != "all":
-            made.append(_standard("shared", self.num_shared))
-        if self.collapse == "none" and "series" in self._spread_levels():
-            made.append(_standard("deviation", len(schema.series) * self.num_columns))
-        return made
-
-    def _spread_levels(self) -> list[str]:
+    @property
+    def spread_levels(self) -> list[str]:
+        """Levels over which coefficients differ, "series" last."""
         assert self.schema is not None
         if not self.pooling:
             return []
@@ -278,13 +210,13 @@ class MixModel(nn.Module):
         self.kpi_sum.fill_(float(np.where(learnt, panel.kpi, 0.0).astype(np.float64).sum()))
         spend = np.where(learnt[..., None], panel.spend, 0.0).astype(np.float64).sum((0, 1))
         self.spend_sum.copy_(torch.from_numpy(spend))
-        self.flat = FlatSites(self._sites())
+        self.flat = FlatSites(model_sites(self))
 
     def adopt_scales(self, state: Mapping[str, Tensor], prefix: str = "") -> None:
         """Take the scales of a state dict, and the priors that are told in them."""
         for name, buffer in self.named_buffers():
             buffer.copy_(state[prefix + name])
-        self.flat = FlatSites(self._sites())
+        self.flat = FlatSites(model_sites(self))
 
     def tensors(
         self, panel: MediaPanel, season: np.ndarray, trend: np.ndarray, learnt: np.ndarray, taps: int
@@ -307,8 +239,9 @@ class MixModel(nn.Module):
         Args:
             theta: of `flat.constrain`.
             data: the series to compute.
-            base: the series over which totals of the effect prior are taken; None is `data`.
+            base: the series over which totals of the effect prior are taken; None is `self.base`, or `data`.
         """
+        base = self.base if base is None else base
         media = self.media.columns(theta, data.history, self.taps)  # [N, G, C, T]
         total = self.effect.total(theta, media, data, self) if base is None else None
         made = self._effects(theta, total, data, base)
@@ -331,7 +264,7 @@ class MixModel(nn.Module):
             total = self.reduce(total)
         known = self.effect.coefficient(theta, total, self)  # [N, C]
         if self.columns.driver:
-            known = torch.cat([known, theta["driver"]], dim=-1)
+            known = torch.cat([known, theta["driver_effect"]], dim=-1)
         N, G = len(known), data.num_series
         sigma = theta["noise"].expand(N, G) if "noise" in theta else known.new_ones(N, G)
         if self.noise_by_size:
@@ -368,20 +301,11 @@ class MixModel(nn.Module):
             offset += size * Q
         return torch.cat(place, dim=-1)
 
-    def _fixed_prior(self, kind: str) -> tuple[float, float]:
-        name = FIXED_KIND.get(kind, kind)
-        chosen = self.prior_options.get(name, PRIORS[name])
-        made = site(name, chosen, [""])
-        if made.kind != "normal" or float(made.first[0]) != 0.0:
-            raise UserError(
-                f"model.net.priors.{name}={list(chosen)}: a coefficient of either sign has [normal, 0, sd]."
-            )
-        return 0.0, float(made.second[0])
-
     def solve(
         self, theta: Mapping[str, Tensor], data: PanelTensors, base: PanelTensors | None = None
     ) -> tuple[Solved, Effects, Shared | None]:
         """Integrate coefficients out of the normal likelihood; `collapse` says which."""
+        base = self.base if base is None else base
         made, totals = [], []
         for part in data.blocks:
             media = self.media.columns(theta, part.history, self.taps, part.windows)
@@ -505,7 +429,3 @@ class MixModel(nn.Module):
         value = self.log_likelihood(batched, data, base, scale)
         single = next(iter(theta.values())).ndim == 1
         pyro.factor("kpi", value[0] if single else value)
-
-
-def _standard(name: str, size: int) -> Site:
-    return Site(name, "normal", torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64), name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,10 @@ from .model import MixModel
 from .panel_tensors import PanelTensors
 from .posterior_draws import draw_all
 from .posterior_summary import posterior_of
+from .resume import check_options, cut_short, options_of
 from .rows import mean_shift, row_parts, row_predictive
+
+log = logging.getLogger(__name__)
 
 META_KEY = "bayesian_mmm"
 VALIDATION_DRAWS = 32
@@ -81,11 +85,37 @@ class BayesianMixModule(LightningModule):
         self._response: MixResponse | None = None
         self._posterior: MixPosterior | None = None
         self._seconds, self._cpu_seconds = 0.0, 0.0
+        self._told = False  # that the fit was cut short
+        self._sampling_since: float | None = None  # of this session
+        self._sampled_before = 0
 
     # -- what the data say -----------------------------------------------------------------------------------------
 
+    def preflight(self, data: Any, stages: Sequence[str]) -> None:
+        """Find mistakes that only data and model together show, before anything is written.
+
+        Args:
+            data: the data module, checked; a panel too large for that is looked at when training starts.
+            stages: of the run.
+
+        Raises:
+            UserError: as in `setup`.
+        """
+        if "fit" not in stages:
+            return
+        _check_batches(data)
+        if hasattr(data, "panel") and not self.net.built:
+            data.setup("fit")
+            self._build(data.schema, data)
+            self.net.fit_scales(data.panel, data.train_mask)
+            check_memory(self.net, self.inference, data, self.num_draws, tell=False)
+
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
+        if stage == "fit":
+            _check_batches(data)
+        elif self.net.built:
+            self._tell_cut_short()
         if not self.net.built:
             self._build(data.schema, data)
             self.net.fit_scales(data.panel, data.train_mask)
@@ -119,7 +149,7 @@ class BayesianMixModule(LightningModule):
             size = data.batch_size
             if size is not None and size < made.num_series and self.net.effect.needs_totals:
                 places = torch.linspace(0, made.num_series - 1, min(BASE_SERIES, made.num_series)).round().long()
-                self._base = self._data.select(places.to(self.device))
+                self._base = self.net.base = self._data.select(places.to(self.device))
                 self.net.base_factor = made.num_series / len(places)
             if size is not None and size < made.num_series and self.net.bound_experiments:
                 tested = torch.unique(torch.cat([bound.series for bound in self.net.bound_experiments]))
@@ -136,6 +166,16 @@ class BayesianMixModule(LightningModule):
         # Before a checkpoint brings back the rate of its last step.
         self._base_rate = float(self.optimizers().param_groups[0]["lr"])
 
+    def on_fit_end(self) -> None:
+        self._tell_cut_short()
+
+    def _tell_cut_short(self) -> None:
+        """Say once that this is no posterior yet, where that is so."""
+        said = cut_short(self.fit_state)
+        if said and not self._told and self.trainer.is_global_zero:
+            log.warning("%s", said)
+        self._told |= bool(said)
+
     def on_train_batch_start(self, batch: SeriesBatch, batch_idx: int) -> None:
         wrapped = self.trainer.strategy.model
         if hasattr(wrapped, "require_backward_grad_sync"):  # sampling has no backward pass for DDP to wait for
@@ -149,10 +189,13 @@ class BayesianMixModule(LightningModule):
         if stage in ("mode", "svi"):
             shown = self._guide_step(batch, data, optimizer)
         elif stage == "hmc":
+            if self._sampling_since is None:
+                self._sampling_since, self._sampled_before = clock[0], fit.progress - self.inference.guide_steps
             fit.sample_step(data, self._base)
             optimizer.zero_grad()
             optimizer.step()  # without gradients nothing moves; the trainer counts a step
             shown = {f"train/{name}": value for name, value in fit.sampling_numbers().items()}
+            shown["train/loss"] = -shown.pop("train/log_density") / float(data.mask.sum())
         else:
             fit.nuts(data, self._base)
             optimizer.zero_grad()
@@ -215,6 +258,33 @@ class BayesianMixModule(LightningModule):
             else:
                 how = "Pyro NUTS" if options.engine == "nuts" else f"{options.chains} chains"
                 rank_zero_info(f"PSIS k-hat of the guide {fit.khat:.2f} (limit {limit:g}): sampling from it, {how}.")
+
+    def on_train_epoch_end(self) -> None:
+        if self.fit_state.stage == "hmc" and self.trainer.is_global_zero:
+            self._announce_sampling()
+
+    def _announce_sampling(self) -> None:
+        """How far sampling is, what it is worth so far, and how long it will take."""
+        fit, options = self.fit_state, self.inference
+        done = fit.progress - options.guide_steps
+        seconds = time.perf_counter() - (self._sampling_since or time.perf_counter())
+        steps = done - self._sampled_before
+        if steps <= 0:
+            return
+        left = (options.warmup + options.draws - done) * seconds / steps
+        kept = (done - options.warmup) // options.thin
+        if kept < 10:
+            rank_zero_info(f"sampling: warm-up {done} of {options.warmup}, about {left:.0f} s left")
+            return
+        smallest = fit.smallest_ess(kept)
+        rank_zero_info(
+            f"sampling: {kept} of {options.kept} draws in each of {options.chains} chains, smallest ESS {smallest:.0f} "
+            f"({smallest / max(seconds, 1e-9):.0f} per second), about {left:.0f} s left"
+        )
+        for logger in self.loggers:
+            logger.log_metrics(
+                {"sampling/ess_min": smallest, "sampling/ess_per_s": smallest / seconds}, self.global_step
+            )
 
     def _finish(self, data: PanelTensors) -> None:
         """Keep what predictions need."""
@@ -307,6 +377,7 @@ class BayesianMixModule(LightningModule):
             "schema": self.net.schema.to_dict(),
             "taps": self._taps,
             "collapse": self.net.collapse,
+            "options": options_of(self.net, self.inference),
             "fit": self.fit_state.to_dict(),
             "kept": kept,
             "seconds": [self._seconds, self._cpu_seconds],
@@ -318,6 +389,8 @@ class BayesianMixModule(LightningModule):
             raise UserError(
                 "The checkpoint is not one of the Bayesian mix: choose one of an experiment bayesian_mmm_*."
             )
+        if "options" in meta:
+            check_options(meta["options"], self.net, self.inference)
         schema = PanelSchema.from_dict(meta["schema"])
         if not self.net.built:
             self.net.collapse = meta["collapse"]
@@ -337,3 +410,12 @@ class BayesianMixModule(LightningModule):
         self._kept = (kept["draws"], kept["coefficients"]) if kept else None
         self._seconds, self._cpu_seconds = (float(v) for v in meta["seconds"])
         self._data = None
+
+
+def _check_batches(data: Any) -> None:
+    """Refuse batches of rows: the likelihood of a series is one number."""
+    if data.batch_unit != "series":
+        raise UserError(
+            f"data.batch_unit={data.batch_unit}: the Bayesian mix learns from whole series, whose effects are "
+            "integrated out together. Set data.batch_unit=series; data.batch_size then counts series (null: all)."
+        )

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from wanamaker.families.bayesian_mmm.collapsed import FixedGram, collapsed, draw_coefficients, gram
 from wanamaker.families.bayesian_mmm.effects import STEP
+from wanamaker.families.bayesian_mmm.experiments import conditioned, lift_means
+from wanamaker.families.bayesian_mmm.media import windows_of
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
 from wanamaker.families.bayesian_mmm.row_likelihoods import sample_rows
@@ -26,7 +28,7 @@ def chunks(u: Tensor, size: int) -> Iterator[tuple[Tensor, slice]]:
 
 @torch.no_grad()
 def draw_all(model: MixModel, u: Tensor, data: PanelTensors, seed: int | None, chunk: int) -> tuple[Tensor, Tensor]:
-    """Coefficients of draws [S, D], given the rows learnt from.
+    """Coefficients of draws [S, D], given the rows learnt from and the lift tests.
 
     Args:
         model: built, with its scales.
@@ -57,12 +59,19 @@ def _coefficients(
     solved, pieces, shared = model.solve(theta, data)
     S, G, Q, P = len(u), data.num_series, model.num_columns, len(model.columns.fixed)
     z_noise = _normal((S, G, Q), generator).to(u)
+    w_noise = None if shared is None else _normal((S, shared.size), generator).to(u)
+    if model.bound_experiments:
+        mean = model.mean_coefficients(theta, solved, pieces, shared, data)
+        outcomes = _normal((S, len(model.bound_experiments)), generator).to(u)
+        w_noise, z_noise = conditioned(
+            model, theta, data, mean, pieces.spread, solved, shared, (w_noise, z_noise), outcomes
+        )
     known = torch.cat([pieces.effect.new_zeros(S, P), pieces.effect], dim=-1).unsqueeze(1)
     if shared is None:  # shared coefficients are parameters
         known = known + model.from_shared(theta["shared"], model.shared(theta, pieces.effect, data))
         _, z = draw_coefficients(solved, None, None, z_noise)
     else:
-        w, z = draw_coefficients(solved, shared, _normal((S, shared.size), generator).to(u), z_noise)
+        w, z = draw_coefficients(solved, shared, w_noise, z_noise)
         known = known + model.from_shared(w, shared)
     return known + z * pieces.spread.unsqueeze(1), known.expand(S, G, Q)
 
@@ -97,15 +106,19 @@ def estimands(model: MixModel, u: Tensor, coefficients: Tensor, data: PanelTenso
     """
     assert model.schema is not None
     C, P = len(model.schema.media), len(model.columns.fixed)
-    total, more = [], []
-    for part, place in chunks(u, chunk):
-        theta = model.flat.constrain(part)
-        b = coefficients[place].to(part)[..., P : P + C].unsqueeze(-1)  # [S, G, C, 1]
-        now = model.media.columns(theta, data.history, model.taps) * b
-        then = model.media.columns(theta, data.history * (1 + STEP), model.taps) * b
-        total.append(_summed(model, now, data.weight))
-        more.append(_gained(model, now, then, data.weight) / STEP)
-    contribution, marginal = torch.cat(total), torch.cat(more)
+    contribution, marginal = u.new_zeros(len(u), C), u.new_zeros(len(u), C)
+    first = 0
+    for block in data.blocks:  # media of some series at a time, for many draws
+        here = slice(first, first := first + block.num_series)
+        raised, known = block.history * (1 + STEP), block.windows
+        higher = windows_of(raised, model.taps)
+        for part, place in chunks(u, chunk):
+            theta = model.flat.constrain(part)
+            b = coefficients[place, here].to(part)[..., P : P + C].unsqueeze(-1)  # [S, G, C, 1]
+            now = model.media.columns(theta, block.history, model.taps, known) * b
+            then = model.media.columns(theta, raised, model.taps, higher) * b
+            contribution[place] += _summed(model, now, block.weight)
+            marginal[place] += _gained(model, now, then, block.weight) / STEP
     paid = torch.tensor(model.schema.paid, device=u.device)
     money = torch.where(paid, model.spend_sum / model.schema.kpi_value, torch.nan)
     share = 1 - contribution.sum(-1, keepdim=True) / model.kpi_sum
@@ -115,6 +128,18 @@ def estimands(model: MixModel, u: Tensor, coefficients: Tensor, data: PanelTenso
         "mroi": marginal / money,
         "baseline_share": share,
     }
+
+
+@torch.no_grad()
+def lifts(model: MixModel, u: Tensor, coefficients: Tensor, data: PanelTensors, chunk: int) -> dict[str, Tensor]:
+    """What each lift test would have found by the fit: lift [S, E], KPI units; {} without tests."""
+    if not model.bound_experiments:
+        return {}
+    found = [
+        lift_means(model, model.flat.constrain(part), data, coefficients[place].to(part))[0]
+        for part, place in chunks(u, chunk)
+    ]
+    return {"lift": torch.cat(found)}
 
 
 def _summed(model: MixModel, parts: Tensor, weight: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
 from wanamaker.families.bayesian_mmm.posterior_draws import (
     draw_all,
     estimands,
+    lifts,
     prior_coefficients,
     replicate,
     series_likelihoods,
@@ -54,7 +55,7 @@ def posterior_of(
     chains, count = draws.shape[:2]
     u = draws.flatten(0, 1).to(data.y.device)
     own, common = draw_all(model, u, data, seed, chunk)
-    posterior = parameters(model, u) | estimands(model, u, own, data, chunk)
+    posterior = parameters(model, u) | estimands(model, u, own, data, chunk) | lifts(model, u, own, data, chunk)
     likelihood = series_likelihoods(model, u, common, data, chunk)
     G, T = data.y.shape
     most = int(np.clip(MOST_REPLICATED // (G * T), 20, 200))
@@ -63,9 +64,10 @@ def posterior_of(
     generator = torch.Generator().manual_seed(seed + 2)
     before = model.flat.sample(PRIOR_DRAWS, generator).to(u)
     before_own = torch.cat(
-        [prior_coefficients(model, part, data, seed + k) for k, part in enumerate(before.split(chunk))]
+        [prior_coefficients(model, part, data, seed + 100 + k) for k, part in enumerate(before.split(chunk))]
     )
     prior = parameters(model, before) | estimands(model, before, before_own, data, chunk)
+    prior |= lifts(model, before, before_own, data, chunk)
     some = min(most, 100)
     prior_replicated = replicate(model, before[:some], before_own[:some], data, seed + 3, chunk)
     dims, coords = _axes(model, posterior)
@@ -112,13 +114,20 @@ def _axes(
     dims: dict[str, tuple[str, ...]] = {}
     sites = {s.name: s for s in model.flat.sites}
     for name, value in posterior.items():
-        axis = sites[name].axis if name in sites else ("" if name == "baseline_share" else "channel")
+        own = {"baseline_share": "", "lift": "experiment"}
+        axis = sites[name].axis if name in sites else own.get(name, "channel")
         if value.shape[-1] == 1 and not axis:
             dims[name] = ()
             continue
         dims[name] = (axis,)
         if axis == "driver":
             coords[axis] = model.columns.driver
+        elif axis == "experiment":
+            # The measured lift stands beside the name, so that a table shows both.
+            coords[axis] = tuple(
+                f"{b.test.name}: measured {b.test.lift:,.6g} (standard error {b.test.se:,.3g})"
+                for b in model.bound_experiments
+            )
         elif axis not in coords:
             members = model.media.where.get(name)
             coords[axis] = (

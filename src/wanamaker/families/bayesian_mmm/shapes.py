@@ -49,9 +49,9 @@ class _Hill(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, half: Tensor, slope: Tensor) -> Tensor:
-        # The logarithm of 0 is that of a number so small that the curve is 0 there.
-        above = x.clamp(min=torch.finfo(x.dtype).tiny).log_().sub_(half.log())
+        above = x.log().sub_(half.log())
         value = (above * slope).sigmoid_()
+        above.clamp_(min=torch.finfo(x.dtype).min)  # where x is 0 the curve and its derivatives are 0, and not NaN
         ctx.save_for_backward(x, half, slope, above, value)
         return value
 
@@ -94,23 +94,25 @@ ADSTOCKS: dict[str, Shape] = {
 SATURATIONS: dict[str, Shape] = {
     "none": Shape({}, lambda x, p: x),
     "hill": Shape(
-        {"half": ["lognormal", 1.0, 0.7], "slope": ["lognormal", 1.1, 0.3]},
-        lambda x, p: _hill(x, p["half"], p["slope"]),
+        {"half_saturation": ["lognormal", 1.0, 0.7], "slope": ["lognormal", 1.1, 0.3]},
+        lambda x, p: _hill(x, p["half_saturation"], p["slope"]),
     ),
     "logistic": Shape(
-        {"half": ["lognormal", 1.0, 0.7]},
+        {"half_saturation": ["lognormal", 1.0, 0.7]},
         # told by its half-point: tanh(0.5493) = 1/2
-        lambda x, p: curves.tanh_saturation(x, p["half"] / 0.5493061443340549),
+        lambda x, p: curves.tanh_saturation(x, p["half_saturation"] / 0.5493061443340549),
     ),
     "tanh": Shape({"scale": ["lognormal", 1.8, 0.7]}, lambda x, p: curves.tanh_saturation(x, p["scale"])),
-    "michaelis_menten": Shape({"half": ["lognormal", 1.0, 0.7]}, lambda x, p: curves.michaelis_menten(x, p["half"])),
+    "michaelis_menten": Shape(
+        {"half_saturation": ["lognormal", 1.0, 0.7]}, lambda x, p: curves.michaelis_menten(x, p["half_saturation"])
+    ),
     "root": Shape({"power": ["logitnormal", 0.6, 0.8]}, lambda x, p: curves.root(x, p["power"])),
     "gamma_cdf": Shape(
         {"shape": ["lognormal", 1.1, 0.4], "rate": ["lognormal", 1.0, 0.7]},
         lambda x, p: curves.gamma_cdf(x, p["shape"], p["rate"]),
     ),
 }
-IN_MEDIA_UNITS = {"half": 1, "scale": 1, "rate": -1}
+IN_MEDIA_UNITS = {"half_saturation": 1, "scale": 1, "rate": -1}
 """Parameters that scale with the media, and with which power."""
 
 

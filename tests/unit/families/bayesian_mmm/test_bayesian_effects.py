@@ -125,7 +125,7 @@ def test_mistakes_are_told(options: dict, message: str) -> None:
 
 
 def test_a_prior_of_an_unknown_channel_is_told() -> None:
-    with pytest.raises(UserError, match="model.net.effect.prior: radio is none of tv, search, mail"):
+    with pytest.raises(UserError, match=r"model.net.effect.prior: radio is none of tv, search, mail"):
         MixModel(effect={"prior": {"default": ["lognormal", 1, 1], "radio": ["lognormal", 1, 1]}}).build(
             panel_case().schema
         )

@@ -1,5 +1,6 @@
 """Lift tests in the likelihood: the exact joint density, the units, and the mistakes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_density_given_the_panel_is_that_of_the_coefficients_posterior(collapse:
     u = theta_of(model, 1)
     found = float(model.log_density(u, data) - plain.log_density(u, plain_data))
     many = u.expand(20_000, -1)
-    own, _ = draw_all(model, many, data, seed=0, chunk=5000)
+    own, _ = draw_all(plain, many, plain_data, seed=0, chunk=5000)  # given the panel alone
     theta = model.flat.constrain(u)
     lift, slopes = lift_means(model, theta, data, own[:1])
     gains = torch.einsum("egq,sgq->se", slopes[0], own)
@@ -80,6 +81,34 @@ def test_density_given_the_panel_is_that_of_the_coefficients_posterior(collapse:
     assert found == pytest.approx(value, abs=0.05)
 
 
+@pytest.mark.parametrize("collapse", ["all", "series"])
+def test_draws_agree_with_the_tests(collapse: str) -> None:
+    """Coefficients given panel and tests, against reweighting those given the panel by the tests' likelihood."""
+    one = TEST | {"lift": 118.0, "interval": [108.0, 128.0]}
+    other = one | {"channel": "search", "series": ["c", "b"], "name": "two", "factor": 0.5}
+    other |= {"lift": 30.0, "interval": [22.0, 42.0]}
+    model, data = built(one, other, collapse=collapse)
+    plain, plain_data = built(collapse=collapse)
+    u = theta_of(model, 1)
+    theta = model.flat.constrain(u)
+    many = u.expand(40_000, -1)
+    before, _ = draw_all(plain, many, plain_data, seed=0, chunk=5000)
+    after, _ = draw_all(model, many, data, seed=1, chunk=5000)
+    _, slopes = lift_means(model, theta, data, before[:1])
+    gains = torch.einsum("egq,sgq->se", slopes[0], before)
+    tests = [bound.test for bound in model.bound_experiments]
+    gap = (gains - torch.tensor([t.lift for t in tests])) / torch.tensor([t.se for t in tests])
+    weight = (-0.5 * gap.square().sum(-1)).softmax(0)
+    expected = torch.einsum("s,se->e", weight, gains)
+    found = torch.einsum("egq,sgq->se", slopes[0], after)
+    spread = torch.einsum("s,se->e", weight, (gains - expected).square()).sqrt()
+    assert torch.allclose(found.mean(0), expected, atol=float(0.06 * spread.max()))
+    assert torch.allclose(found.std(0), spread, rtol=0.06)
+    middle, _ = draw_all(model, u, data, seed=None, chunk=1)
+    centre = torch.einsum("egq,sgq->se", slopes[0], middle)[0]
+    assert torch.allclose(centre, found.mean(0), atol=float(0.05 * spread.max()))
+
+
 def test_a_lift_is_what_the_media_would_take_with_them() -> None:
     """Units: the lift of switching off everything from the first period on is the total contribution."""
     from wanamaker.families.bayesian_mmm.posterior_draws import estimands
@@ -90,9 +119,20 @@ def test_a_lift_is_what_the_media_would_take_with_them() -> None:
     own, _ = draw_all(model, u, data, seed=0, chunk=8)
     gain, _ = lift_means(model, model.flat.constrain(u), data, own)
     everything = data.mask.clone().fill_(1.0)
-    whole = data.__class__(**{**data.__dict__, "weight": everything * data.kpi_scale[:, None]})
+    whole = replace(data, weight=everything * data.kpi_scale[:, None])
     total = estimands(model, u, own, whole, 8)["contribution"][:, 0]
     assert torch.allclose(gain[:, 0], total, rtol=1e-9)
+
+
+def test_the_posterior_shows_the_lift_beside_the_measured_one() -> None:
+    from wanamaker.families.bayesian_mmm.posterior_draws import lifts
+
+    model, data = built(TEST)
+    u = theta_of(model)
+    own, _ = draw_all(model, u, data, seed=0, chunk=8)
+    assert torch.equal(lifts(model, u, own, data, 1)["lift"], lift_means(model, model.flat.constrain(u), data, own)[0])
+    plain, plain_data = built()
+    assert lifts(plain, u, own, plain_data, 1) == {}
 
 
 def test_log_link_counts_what_would_be_lost() -> None:

@@ -1,7 +1,7 @@
 """The density is Pyro's, and integrating coefficients out changes nothing but the number of parameters.
 
-Axis letters: N draws, D unconstrained numbers, G series, T periods, P fixed columns, M columns of known sign, Q = P + M,
-V shared coefficients.
+Axis letters: N draws, D unconstrained numbers, G series, T periods, P fixed columns, M columns of known sign,
+Q = P + M, V shared coefficients.
 """
 
 import pyro
@@ -39,7 +39,7 @@ def test_density_is_that_of_the_pyro_model(options: dict) -> None:
     u = points(model)
     expected = []
     for row in u:
-        values = {name: value for name, value in model.flat.constrain(row).items()}
+        values = model.flat.constrain(row)
         conditioned = pyro.poutine.condition(model.pyro_model, values)
         trace = pyro.poutine.trace(conditioned).get_trace(data)
         transforms = {s.name: biject_to(s.distribution().support) for s in model.flat.sites}
@@ -85,16 +85,14 @@ def by_hand(model: MixModel, theta: dict[str, Tensor], data: PanelTensors) -> Te
                 c = c + torch.cat([fixed, relative * pieces.effect[0]]) * unit
             eta = data.fixed[g] @ c[:P] + pieces.columns[0, g].T @ c[P:]
             keep = data.mask[g] > 0
-            noise = {
-                "normal": lambda: Normal(eta, one["noise"]),
-                "student_t": lambda: StudentT(one["dof"], eta, one["noise"]),
-            }
             if model.likelihood == "negative_binomial":
                 mean, size = eta.exp() * data.kpi_scale[g], 1 / one["dispersion"][0]
                 count = (data.y[g].exp() * data.kpi_scale[g]).round()
                 value = NegativeBinomial(size, logits=mean.log() - size.log()).log_prob(count)
+            elif model.likelihood == "student_t":
+                value = StudentT(one["dof"], eta, one["noise"]).log_prob(data.y[g]).flatten()
             else:
-                value = noise[model.likelihood]().log_prob(data.y[g]).flatten()
+                value = Normal(eta, one["noise"]).log_prob(data.y[g]).flatten()
             total = total + value[keep].sum()
         out.append(total)
     return torch.stack(out)
@@ -251,7 +249,7 @@ def test_replicates_follow_the_likelihood(options: dict) -> None:
         ({"priors": {"half_live": ["lognormal", 1, 1]}}, "model.net.priors: half_live is no prior of this model"),
         ({"priors": {"trend": ["lognormal", 1, 1]}}, "a coefficient of either sign has \\[normal, 0, sd\\]"),
         ({"priors": {"trend": ["normal", 1, 1]}}, "model.net.priors.trend"),
-        ({"priors": {"driver": {"weather": ["lognormal", 1, 1]}}}, "weather is none of delivery, discount, own"),
+        ({"priors": {"driver_effect": {"weather": ["lognormal", 1, 1]}}}, "weather is none of delivery, discount, own"),
     ],
     ids=lambda value: str(value)[:40],
 )

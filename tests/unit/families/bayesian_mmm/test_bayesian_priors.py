@@ -101,7 +101,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED, ids=[str(given) for given, _ in REFUSED])
 def test_mistakes_are_told(given, message: str) -> None:
-    with pytest.raises(UserError, match="model.net.priors.x") as caught:
+    with pytest.raises(UserError, match=r"model.net.priors.x") as caught:
         site("x", given, ["tv", "search"])
     caught.match(message)
 
