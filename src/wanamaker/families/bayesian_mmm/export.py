@@ -12,10 +12,10 @@ from torch import Tensor
 from wanamaker.data.media_panel import MediaBatch, MediaPanel
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.rows import mean_shift, part_names, row_parts, series_noise
+from wanamaker.nn.curve_table import media_knots, tabulated
 from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
+from wanamaker.predictions.mix_rows import observed_rows, padded_lead_in
 
-MEDIA_REACH = 3.0  # curves go to this multiple of the largest scaled media, beyond which a plan is mere belief
-NUM_MEDIA_KNOTS = 129
 NUM_DRIVER_KNOTS = 3  # straight lines
 
 
@@ -48,34 +48,18 @@ def predictions_of(
         parts = parts * scale[:, None]
     else:
         parts[..., 0] += scale.log() + mean_shift(model, found.sigma)
-    order = np.argsort(batch.row.cpu().numpy(), kind="stable")
-    driver = np.concatenate([panel.promotion[series, time], panel.price[series, time]], axis=1)
+    media = batch.media[:, 0].double().cpu().numpy()
+    order, observed = observed_rows(batch.row.cpu().numpy(), series, time, media, panel, split_of)
     names, kinds = part_names(model)
     return MixPredictions(
-        row=batch.row.cpu().numpy()[order],
-        series=series[order],
-        date=panel.dates[time][order].astype("datetime64[D]"),
-        split=split_of[series, time][order],
-        kpi=panel.kpi[series, time].astype(np.float64)[order],
-        media=batch.media[:, 0].double().cpu().numpy()[order],
-        spend=panel.spend[series, time].astype(np.float64)[order],
-        driver=driver.astype(np.float64)[order],
+        **observed,
         parts=parts.float().cpu().numpy()[:, order],
         part_names=names,
         part_kinds=kinds,
         response=response,
-        lead_in=lead_in(panel, batch.media.shape[1]),
+        lead_in=padded_lead_in(panel, batch.media.shape[1]),
         posterior=posterior,
     )
-
-
-def lead_in(panel: MediaPanel, taps: int) -> np.ndarray:
-    """Media before the first period [G, L - 1, C], oldest first; zeros where the file begins later."""
-    G, known, C = panel.lead_in.shape
-    value = np.zeros((G, taps - 1, C))
-    if min(known, taps - 1):
-        value[:, -min(known, taps - 1) :] = panel.lead_in[:, -min(known, taps - 1) :]
-    return value
 
 
 def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> MixResponse:
@@ -152,23 +136,13 @@ def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> 
 
 def media_curves(model: MixModel, theta: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Knots [C, J], values and derivatives [S, C, J] of the saturation curves."""
-    C = len(model.media.channels)
-    # Quadratic spacing: curves bend near zero.
-    knots = MEDIA_REACH * torch.linspace(0, 1, NUM_MEDIA_KNOTS, dtype=torch.float64).square()
-    S = len(next(iter(theta.values())))
+    C, S = len(model.media.channels), len(next(iter(theta.values())))
+    knots = media_knots(torch.float64)
     if not C:
         return knots.expand(0, -1), torch.zeros(S, 0, len(knots)), torch.zeros(S, 0, len(knots))
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False):
         values = {name: value.clone() for name, value in theta.items()}
-        x = knots[None, :, None].expand(S, -1, C).clone().requires_grad_(True)
-        value = model.media.curve(x, values)
-        slope = torch.autograd.grad(value.sum(), x)[0]
-    # Where a power is below 1 the derivative at exactly 0 is infinite: the first piece's chord stands for it there.
-    first = (value[:, 1] - value[:, 0]).detach() / (knots[1] - knots[0])
-    slope = slope.clone()
-    slope[:, 0] = torch.where(torch.isfinite(slope[:, 0]), slope[:, 0], first)
-    slope[:, 0] = torch.minimum(slope[:, 0], 3 * first)  # a cubic piece falls beyond three times its chord
-    return knots.expand(C, -1), value.detach().transpose(1, 2), slope.clamp(min=0).transpose(1, 2)
+        return knots.expand(C, -1), *tabulated(lambda x: model.media.curve(x, values), S, C, knots)
 
 
 def _lines(kinds: list[str], reference: list[Tensor], low: list[Tensor], high: list[Tensor]) -> Tensor:

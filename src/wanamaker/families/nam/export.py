@@ -12,10 +12,10 @@ from torch import Tensor
 from wanamaker.data.media_panel import MediaBatch, MediaPanel
 from wanamaker.families.nam.losses import Likelihood
 from wanamaker.families.nam.net import NamNet
+from wanamaker.nn.curve_table import media_knots, tabulated
 from wanamaker.predictions import MixPredictions, MixResponse
+from wanamaker.predictions.mix_rows import observed_rows, padded_lead_in
 
-MEDIA_REACH = 3.0  # curves go to this multiple of the largest scaled media, beyond which a plan is mere belief
-NUM_MEDIA_KNOTS = 129
 NUM_DRIVER_KNOTS = 65
 
 
@@ -41,32 +41,16 @@ def predictions_of(
     else:
         level = scale.log() + loss.log_mean_shift(output.log_noise)  # [M, B]
         parts[..., 0] += level
-    order = np.argsort(batch.row.cpu().numpy(), kind="stable")
-    driver = np.concatenate([panel.promotion[series, time], panel.price[series, time]], axis=1)
+    media = batch.media[:, 0].double().cpu().numpy()
+    order, observed = observed_rows(batch.row.cpu().numpy(), series, time, media, panel, split_of)
     return MixPredictions(
-        row=batch.row.cpu().numpy()[order],
-        series=series[order],
-        date=panel.dates[time][order].astype("datetime64[D]"),
-        split=split_of[series, time][order],
-        kpi=panel.kpi[series, time].astype(np.float64)[order],
-        media=batch.media[:, 0].double().cpu().numpy()[order],
-        spend=panel.spend[series, time].astype(np.float64)[order],
-        driver=driver.astype(np.float64)[order],
+        **observed,
         parts=parts.float().cpu().numpy()[:, order],
         part_names=net.part_names,
         part_kinds=net.part_kinds,
         response=response,
-        lead_in=_lead_in(panel, batch.media.shape[1]),
+        lead_in=padded_lead_in(panel, batch.media.shape[1]),
     )
-
-
-def _lead_in(panel: MediaPanel, taps: int) -> np.ndarray:
-    """Media before the first period [G, L - 1, C], oldest first; zeros where the file begins later."""
-    G, known, C = panel.lead_in.shape
-    value = np.zeros((G, taps - 1, C))
-    if min(known, taps - 1):
-        value[:, -min(known, taps - 1) :] = panel.lead_in[:, -min(known, taps - 1) :]
-    return value
 
 
 @torch.inference_mode(False)  # derivatives are taken here, and Lightning predicts in inference mode
@@ -151,20 +135,10 @@ def _stack(values: list[Tensor], empty: tuple[int, ...], axis: int = -1) -> np.n
 def _media_curves(net: NamNet) -> tuple[Tensor, Tensor, Tensor]:
     """Knots [C, J], values and derivatives [M, C, J] of the saturation curves."""
     C = len(net.schema.media)
-    # Quadratic spacing: curves bend near zero.
-    knots = MEDIA_REACH * torch.linspace(0, 1, NUM_MEDIA_KNOTS, dtype=torch.float32).square()
+    knots = media_knots(torch.float32)
     if net.media is None:
         return knots.expand(0, -1), torch.zeros(net.members, 0, len(knots)), torch.zeros(net.members, 0, len(knots))
-    with torch.enable_grad():
-        x = knots[None, :, None].expand(net.members, -1, C).clone().requires_grad_(True)
-        value = net.media.curve(x)
-        slope = torch.autograd.grad(value.sum(), x)[0]
-    # Where shape < 1 the derivative at exactly 0 is infinite: the chord of the first piece stands for it there.
-    first = (value[:, 1] - value[:, 0]) / (knots[1] - knots[0])
-    slope = slope.clone()
-    slope[:, 0] = torch.where(torch.isfinite(slope[:, 0]), slope[:, 0], first)
-    slope[:, 0] = torch.minimum(slope[:, 0], 3 * first)  # a cubic piece falls beyond three times its chord
-    return knots.expand(C, -1), value.detach().transpose(1, 2), slope.clamp(min=0).transpose(1, 2)
+    return knots.expand(C, -1), *tabulated(net.media.curve, net.members, C, knots)
 
 
 def _driver_curves(net: NamNet, name: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,59 @@
+"""What both mix models write alike: observed columns of rows, and the history before the panel.
+
+Axis letters: N rows, G series, T periods, C channels, L taps, H periods before the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class PanelArrays(Protocol):
+    """The arrays of a panel that rows are looked up in: [T], [G, T], [G, T, .] and [G, H, C]."""
+
+    dates: np.ndarray
+    kpi: np.ndarray
+    spend: np.ndarray
+    promotion: np.ndarray
+    price: np.ndarray
+    lead_in: np.ndarray
+
+
+def observed_rows(
+    row: np.ndarray, series: np.ndarray, time: np.ndarray, media: np.ndarray, panel: PanelArrays, split_of: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The columns of `MixPredictions` that come from the panel.
+
+    Args:
+        row, series, time: int64 [N].
+        media: [N, C], of the rows' own periods.
+        panel: what the rows are from.
+        split_of: codes [G, T] of `wanamaker.predictions.mix.SPLITS`.
+
+    Returns:
+        The order of the rows [N], ascending by `row`, and the columns in that order.
+    """
+    order = np.argsort(row, kind="stable")
+    row, series, time = row[order], series[order], time[order]
+    driver = np.concatenate([panel.promotion[series, time], panel.price[series, time]], axis=1)
+    return order, {
+        "row": row,
+        "series": series,
+        "date": panel.dates[time].astype("datetime64[D]"),
+        "split": split_of[series, time],
+        "kpi": panel.kpi[series, time].astype(np.float64),
+        "media": media[order].astype(np.float64),
+        "spend": panel.spend[series, time].astype(np.float64),
+        "driver": driver.astype(np.float64),
+    }
+
+
+def padded_lead_in(panel: PanelArrays, taps: int) -> np.ndarray:
+    """Media before the first period [G, L - 1, C], oldest first; zeros where the file begins later."""
+    G, known, C = panel.lead_in.shape
+    value = np.zeros((G, taps - 1, C))
+    if min(known, taps - 1):
+        value[:, -min(known, taps - 1) :] = panel.lead_in[:, -min(known, taps - 1) :]
+    return value
