@@ -17,7 +17,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from wanamaker.errors import UserError
-from wanamaker.families.bayesian_mmm.guide import GaussianGuide, laplace_root, pareto_k
+from wanamaker.families.bayesian_mmm.guide import GaussianGuide, pareto_k, refined_mode
 from wanamaker.families.bayesian_mmm.hmc import BatchedHMC, HMCState
 from wanamaker.families.bayesian_mmm.inference import Inference
 from wanamaker.families.bayesian_mmm.model import MixModel
@@ -139,9 +139,7 @@ class PosteriorFit(nn.Module):
     def begin_svi(self, data: PanelTensors, base: PanelTensors | None = None) -> None:
         """Anchor the guide at the mode with the curvature there; `data` are all series."""
         density = self.value_and_grad(data, base)
-        mode = self.guide.location().detach()
-        root = laplace_root(lambda u: density(u)[1], mode, chunk=self.chunk(data))
-        self.guide.anchor(mode, root)
+        self.guide.anchor(*refined_mode(density, self.guide.location().detach(), chunk=self.chunk(data)))
 
     @torch.no_grad()
     def finish_guide(self, data: PanelTensors, base: PanelTensors | None = None) -> None:

@@ -29,7 +29,7 @@ class Inference:
         guide: "skewed", "multivariate", "low_rank" or "normal"; see `guide.GaussianGuide`.
         rank: of the low-rank guide.
         mode_steps, svi_steps: steps of these stages.
-        mode_rate, svi_rate: learning rates of Adam in these stages, each falling to 0 along half a cosine.
+        svi_rate: rate of the svi stage over that of the optimiser, which is the mode's; each falls along half a cosine.
         particles: draws per step of the lower bound, in antithetic pairs.
         khat_draws: draws from the guide that k-hat is computed from.
         khat_limit: the largest k-hat whose posterior is final.
@@ -47,8 +47,7 @@ class Inference:
     rank: int = 10
     mode_steps: int = 300
     svi_steps: int = 600
-    mode_rate: float = 0.05
-    svi_rate: float = 0.01
+    svi_rate: float = 0.1
     particles: int = 8
     khat_draws: int = 4000
     khat_limit: float = 0.7
@@ -82,7 +81,7 @@ class Inference:
             raise UserError(f"model.inference.particles={self.particles}: give an even number, they come in pairs.")
         if self.draws % self.thin:
             raise UserError(f"model.inference.thin={self.thin} does not divide draws={self.draws}.")
-        for name in ("mode_rate", "svi_rate", "khat_limit"):
+        for name in ("svi_rate", "khat_limit"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.inference.{name}={getattr(self, name)!r}: give a number above 0.")
         self.hmc()
