@@ -73,6 +73,7 @@ def mistake(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Callable[..., Non
 
 # -- options -----------------------------------------------------------------------------------------------------------
 
+LIFT = "start: 2021-03-01, end: 2021-04-01, factor: 0, lift: 5, interval: [1, 9]"
 OPTIONS = {
     "no such prior": ("model.net.priors={noize: [lognormal, 0.1, 1]}", "noize is no prior", "noise"),
     "no such kind of prior": ("model.net.priors={noise: [gamma, 2, 1]}", "model.net.priors.noise", "lognormal"),
@@ -101,6 +102,14 @@ OPTIONS = {
     "rows instead of series": ("data.batch_unit=rows", "data.batch_unit=rows", "Set data.batch_unit=series"),
     "more draws than memory": ("model.draws=900000000", "GB of memory", "Lower model.draws"),
     "fewer periods than parameters": ("data.split.val=45", "14 rows (2 series) for", "Train on more periods"),
+    "lift test outside the panel": (
+        f"model.net.experiments=[{{channel: tv, {LIFT.replace('2021', '2030')}}}]",
+        "lies outside the panel, 2021-01-04 to 2022-02-27",
+    ),
+    "lift test of no channel": (
+        f"model.net.experiments=[{{channel: tvv, {LIFT}}}]",
+        "model.net.experiments[0].channel='tvv' is no channel",
+    ),
     "twin without a posterior": ("data.twin={replicate: 1}", "data.twin.posterior is missing"),
     "twin that is not there": ("data.twin={posterior: gone.nc}", "gone.nc is not on disk"),
 }  # fmt: skip

@@ -54,7 +54,7 @@ class Inference:
     svi_draws: int = 1000
     chains: int = 16
     warmup: int = 150
-    draws: int = 300
+    draws: int = 400
     thin: int = 1
     target_accept: float = 0.8
     max_leapfrogs: int = 256

@@ -109,6 +109,8 @@ class BayesianMixModule(LightningModule):
             self._build(data.schema, data)
             self.net.fit_scales(data.panel, data.train_mask)
             check_memory(self.net, self.inference, data, self.num_draws, tell=False)
+            if self.net.experiments:  # lift tests must lie in the panel
+                self.net.tensors(data.panel, data.season, data.trend, data.train_mask, data.taps)
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
