@@ -18,6 +18,7 @@ from wanamaker.reporting.mix_style import (
     axis_dates,
     axis_numbers,
     house_grid,
+    kpi_label,
     shade_splits,
     short_names,
     short_number,
@@ -73,7 +74,7 @@ def waterfall_figure(frame: pd.DataFrame, colours: Mapping[str, str], kpi: str, 
         labels = short_names(names, 30) + more
         left.set_yticks(np.arange(count), labels, color=INK)
         left.set_ylim(count - 0.4, -0.6)
-        left.set_xlabel(f"{kpi}, {unit}" if unit else kpi)
+        left.set_xlabel(kpi_label(kpi, unit))
         left.set_title("From the baseline to the total")
         axis_numbers(left.xaxis)
         _share_panel(right, frame, colours)

@@ -49,8 +49,10 @@ def lead(numbers: MixNumbers) -> list[str]:
         draws = numbers.total.of_kind(kind)
         if np.abs(draws).sum() > 0:
             words.append(f"{name} made {_share(draws, numbers, signed=kind == 'price')}")
+    said = number(total, response.kpi_unit)
+    what = said if response.kpi.casefold() == response.kpi_unit.casefold() else f"{said} of {response.kpi}"
     first = (
-        f"Of {number(total, response.kpi_unit)} of {response.kpi} that the model sees from {day_words(numbers.start)} "
+        f"Of {what} that the model sees from {day_words(numbers.start)} "
         f"to {day_words(numbers.end)}, {', '.join(words)}."
     )
     if numbers.returns is None:

@@ -14,6 +14,7 @@ from wanamaker.reporting.mix_style import (
     axis_dates,
     axis_numbers,
     house_grid,
+    kpi_label,
     legend_above,
     shade_splits,
     short_names,
@@ -55,7 +56,7 @@ def fit_figure(line: Line, kpi: str, unit: str, *, name: str, choice: str = "", 
         high = float(np.nanmax(np.concatenate([line.high, line.observed[seen]])))
         low = float(np.nanmin(np.concatenate([line.low, line.observed[seen]])))
         top.set_ylim(low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1))
-        top.set_ylabel(f"{kpi}, {unit}" if unit else kpi)
+        top.set_ylabel(kpi_label(kpi, unit))
         residual = line.observed - line.mean
         if seen.any():
             width = np.diff(line.date).min() * 0.75 if len(line.date) > 1 else np.timedelta64(18, "h")

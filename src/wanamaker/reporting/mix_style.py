@@ -208,3 +208,8 @@ def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> np.nd
     placed = np.empty_like(wanted)
     placed[order] = flat + gap * np.arange(len(wanted))
     return placed
+
+
+def kpi_label(kpi: str, unit: str) -> str:
+    """What an axis of the KPI is called: "revenue, EUR", and "conversions" where name and unit are the same word."""
+    return kpi if not unit or unit.casefold() == kpi.casefold() else f"{kpi}, {unit}"

@@ -13,6 +13,7 @@ from wanamaker.reporting.mix_style import (
     axis_dates,
     axis_numbers,
     house_grid,
+    kpi_label,
     legend_above,
     shortened,
 )
@@ -58,7 +59,7 @@ def bands_figure(
         axes.set_ylim(bottom - 0.05 * (top - bottom or 1), top + 0.05 * (top - bottom or 1))
         room = (dates[-1] - dates[0]) * 0.008 if len(dates) > 1 else np.timedelta64(1, "D")
         axes.set_xlim(dates[0] - room, dates[-1] + room)
-        axes.set_ylabel(f"{kpi}, {unit}" if unit else kpi)
+        axes.set_ylabel(kpi_label(kpi, unit))
         axis_numbers(axes.yaxis)
         axis_dates(axes)
         legend_above(axes)

@@ -187,17 +187,21 @@ class PosteriorFit(nn.Module):
         """The log density and its gradient, [N, D] -> [N], [N, D], in parts that fit into memory."""
         chunk = self.chunk(data)
 
+        def density(u: Tensor) -> Tensor:
+            return self.model.log_density(u, data, base)
+
+        # The forward pass alone: its gradient is compiled with it, and a gradient taken inside would break the graph.
+        made: Any = torch.compile(density, dynamic=False) if self.options.compile else density
+
         def one(u: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 u = u.detach().requires_grad_(True)
-                value = self.model.log_density(u, data, base)
+                value = made(u)
                 (gradient,) = torch.autograd.grad(value.sum(), u)
             return value.detach(), gradient
 
-        compiled: Any = torch.compile(one, dynamic=False) if self.options.compile else one
-
         def all_of(u: Tensor) -> tuple[Tensor, Tensor]:
-            parts = [compiled(part) for part in u.split(chunk)]
+            parts = [one(part) for part in u.split(chunk)]
             return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
         return all_of
