@@ -119,8 +119,10 @@ def test_every_sweep_names_keys_that_recipes_have(composed: Callable[..., DictCo
 
 
 def has(node: Any, path: list[str]) -> bool:
-    """Whether a nested mapping has a key."""
-    return not path or (isinstance(node, dict) and path[0] in node and has(node[path[0]], path[1:]))
+    """Whether a nested mapping has a key; null stands for a mapping that is not used."""
+    if not path:
+        return True
+    return isinstance(node, dict) and path[0] in node and (node[path[0]] is None or has(node[path[0]], path[1:]))
 
 
 def losses(*values: float) -> Any:
