@@ -182,16 +182,20 @@ class PosteriorFit(nn.Module):
     # -- sampling --------------------------------------------------------------------------------------------------
 
     def value_and_grad(
-        self, data: PanelTensors, base: PanelTensors | None = None
+        self, data: PanelTensors, base: PanelTensors | None = None, compiled: bool = False
     ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """The log density and its gradient, [N, D] -> [N], [N, D], in parts that fit into memory."""
+        """The log density and its gradient, [N, D] -> [N], [N, D], in parts that fit into memory.
+
+        Compiling pays where the same number of draws is evaluated thousands of times: each other number costs half a
+        minute anew.
+        """
         chunk = self.chunk(data)
 
         def density(u: Tensor) -> Tensor:
             return self.model.log_density(u, data, base)
 
         # The forward pass alone: its gradient is compiled with it, and a gradient taken inside would break the graph.
-        made: Any = torch.compile(density, dynamic=False) if self.options.compile else density
+        made: Any = torch.compile(density, dynamic=False) if compiled else density
 
         def one(u: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
@@ -211,7 +215,7 @@ class PosteriorFit(nn.Module):
         o = self.options
         sampler = BatchedHMC(o.hmc(), self.model.flat.dim, o.seed)
         if self._density is None:
-            self._density = over_ranks_by_rows(self.value_and_grad(data, base))
+            self._density = over_ranks_by_rows(self.value_and_grad(data, base, compiled=self.options.compile))
         if self._hmc is None:
             root = self.guide.scale_tril().detach()
             start = self.guide.draw(self.noise(2 * ((o.chains + 1) // 2), stream=2)).detach()[: o.chains]
