@@ -315,9 +315,8 @@ class MixModel(nn.Module):
             made.append(gram(columns, part.fixed, part.y, part.mask, FixedGram(part.ff, part.fy, part.yy)))
         products = joined(made)
         pieces = self._effects(theta, torch.stack(totals).sum(0) if totals else None, data, base)
-        N, P = pieces.effect.shape[0], len(self.columns.fixed)
         shared = self.shared(theta, pieces.effect, data)
-        known = torch.cat([pieces.effect.new_zeros(N, P), pieces.effect], dim=-1)
+        known = self.known(pieces.effect)
         if self.collapse == "all":
             return collapsed(products, known, pieces.spread, pieces.sigma, shared, self.reduce), pieces, shared
         known = known.unsqueeze(1) + self.from_shared(theta["shared"], shared)
@@ -366,25 +365,42 @@ class MixModel(nn.Module):
         self.reduce = same if whole else outer  # every rank has all series of the tests
         try:
             solved, pieces, shared = found or self.solve(theta, data, base)
-            mean = self.mean_coefficients(theta, solved, pieces, shared, data)
+            mean, _ = self.drawn_coefficients(theta, solved, pieces, shared, data)
             return experiment_log_likelihood(self, theta, data, mean, pieces.spread, solved, shared)
         finally:
             self.reduce = outer
 
-    def mean_coefficients(
-        self, theta: Mapping[str, Tensor], solved: Solved, pieces: Effects, shared: Shared | None, data: PanelTensors
-    ) -> Tensor:
-        """Posterior means [N, G, Q] of the coefficients given parameters."""
-        N, P = pieces.effect.shape[0], len(self.columns.fixed)
-        known = torch.cat([pieces.effect.new_zeros(N, P), pieces.effect], dim=-1).unsqueeze(1)
-        zeros = torch.zeros_like(solved.residual)
-        if shared is None:
-            known = known + self.from_shared(theta["shared"], self.shared(theta, pieces.effect, data))
-            _, z = draw_coefficients(solved, None, None, zeros)
-        else:
-            w, z = draw_coefficients(solved, shared, zeros.new_zeros(N, shared.size), zeros)
-            known = known + self.from_shared(w, shared)
-        return known + z * pieces.spread.unsqueeze(1)
+    def known(self, effect: Tensor) -> Tensor:
+        """Coefficients [N, Q] that are given before any is drawn: 0 of the fixed columns, the effects [N, M]."""
+        return torch.cat([effect.new_zeros(len(effect), len(self.columns.fixed)), effect], dim=-1)
+
+    def drawn_coefficients(
+        self,
+        theta: Mapping[str, Tensor],
+        solved: Solved,
+        pieces: Effects,
+        shared: Shared | None,
+        data: PanelTensors,
+        noise: tuple[Tensor | None, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Coefficients given parameters and panel, where they are integrated out.
+
+        Args:
+            theta: natural parameters.
+            solved, pieces, shared: of `solve`.
+            data: of the panel.
+            noise: standard normal [N, V] (None where nothing shared is integrated out) and [N, G, Q]; None gives means.
+
+        Returns:
+            [N, G, Q] of each series, and [N, G, Q] what is shared in them.
+        """
+        own = torch.zeros_like(solved.residual)
+        common = None if shared is None else own.new_zeros(len(own), shared.size)
+        w, z = draw_coefficients(solved, shared, *((common, own) if noise is None else noise))
+        if shared is None:  # shared coefficients are parameters
+            shared, w = self.shared(theta, pieces.effect, data), theta["shared"]
+        both = self.known(pieces.effect).unsqueeze(1) + self.from_shared(w, shared)
+        return both + z * pieces.spread.unsqueeze(1), both
 
     def series_log_likelihood(
         self, theta: Mapping[str, Tensor], data: PanelTensors, base: PanelTensors | None = None
@@ -398,8 +414,7 @@ class MixModel(nn.Module):
 
     def coefficients(self, theta: Mapping[str, Tensor], pieces: Pieces, data: PanelTensors, own: bool = True) -> Tensor:
         """Coefficients [N, G, Q] where they are parameters (`collapse="none"`); `own`: with the series' deviations."""
-        N, P = pieces.effect.shape[0], len(self.columns.fixed)
-        known = torch.cat([pieces.effect.new_zeros(N, P), pieces.effect], dim=-1).unsqueeze(1)
+        known = self.known(pieces.effect).unsqueeze(1)
         out = known + self.from_shared(theta["shared"], self.shared(theta, pieces.effect, data))  # [N, G, Q]
         if own and "deviation" in theta:
             z = theta["deviation"].unflatten(-1, (-1, self.num_columns))[:, data.series]

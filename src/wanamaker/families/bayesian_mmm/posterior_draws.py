@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from wanamaker.families.bayesian_mmm.collapsed import FixedGram, collapsed, draw_coefficients, gram
+from wanamaker.families.bayesian_mmm.collapsed import FixedGram, collapsed, gram
 from wanamaker.families.bayesian_mmm.effects import STEP
 from wanamaker.families.bayesian_mmm.experiments import conditioned, lift_means
 from wanamaker.families.bayesian_mmm.media import windows_of
@@ -57,23 +57,14 @@ def _coefficients(
         pieces = model.pieces(theta, data)
         return model.coefficients(theta, pieces, data), model.coefficients(theta, pieces, data, own=False)
     solved, pieces, shared = model.solve(theta, data)
-    S, G, Q, P = len(u), data.num_series, model.num_columns, len(model.columns.fixed)
-    z_noise = _normal((S, G, Q), generator).to(u)
-    w_noise = None if shared is None else _normal((S, shared.size), generator).to(u)
+    S, G, Q = len(u), data.num_series, model.num_columns
+    own = _normal((S, G, Q), generator).to(u)
+    common = None if shared is None else _normal((S, shared.size), generator).to(u)
     if model.bound_experiments:
-        mean = model.mean_coefficients(theta, solved, pieces, shared, data)
+        mean, _ = model.drawn_coefficients(theta, solved, pieces, shared, data)
         outcomes = _normal((S, len(model.bound_experiments)), generator).to(u)
-        w_noise, z_noise = conditioned(
-            model, theta, data, mean, pieces.spread, solved, shared, (w_noise, z_noise), outcomes
-        )
-    known = torch.cat([pieces.effect.new_zeros(S, P), pieces.effect], dim=-1).unsqueeze(1)
-    if shared is None:  # shared coefficients are parameters
-        known = known + model.from_shared(theta["shared"], model.shared(theta, pieces.effect, data))
-        _, z = draw_coefficients(solved, None, None, z_noise)
-    else:
-        w, z = draw_coefficients(solved, shared, w_noise, z_noise)
-        known = known + model.from_shared(w, shared)
-    return known + z * pieces.spread.unsqueeze(1), known.expand(S, G, Q)
+        common, own = conditioned(model, theta, data, mean, pieces.spread, solved, shared, (common, own), outcomes)
+    return model.drawn_coefficients(theta, solved, pieces, shared, data, (common, own))
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
@@ -88,11 +79,10 @@ def prior_coefficients(model: MixModel, u: Tensor, data: PanelTensors, seed: int
     theta = model.flat.constrain(u)
     pieces = model.pieces(theta, data)
     generator = torch.Generator().manual_seed(seed)
-    S, P = len(u), len(model.columns.fixed)
-    known = torch.cat([pieces.effect.new_zeros(S, P), pieces.effect], dim=-1).unsqueeze(1)
     shared = model.shared(theta, pieces.effect, data)
-    known = known + model.from_shared(_normal((S, shared.size), generator).to(u), shared)
-    z = _normal((S, data.num_series, model.num_columns), generator).to(u)
+    common = _normal((len(u), shared.size), generator).to(u)
+    known = model.known(pieces.effect).unsqueeze(1) + model.from_shared(common, shared)
+    z = _normal((len(u), data.num_series, model.num_columns), generator).to(u)
     return known + z * pieces.spread.unsqueeze(1)
 
 
