@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.commands.test_mix_decisions import Desk
+from tests.commands.test_mix_decisions import Desk, opened
 from tests.conftest import ROOT
 
 TINY = "experiment=bayesian_mmm_tiny"
@@ -34,17 +34,11 @@ max_lag: 3
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS"):
-            patch.delenv(name, raising=False)
-        patch.setenv("WANAMAKER_LOG_DIR", str(folder / "logs"))
-        patch.setenv("WANAMAKER_CACHE_DIR", str(folder / "cache"))
-        patch.setenv("WANAMAKER_RUN_ID", "desk")
-        patch.setenv("WANAMAKER_ROOT", str(ROOT))
+    with opened(folder) as made:
         (folder / "configs" / "data").mkdir(parents=True)
         content = (ROOT / "configs" / "data" / "media_panel.yaml").read_text(encoding="utf-8")
         (folder / "configs" / "data" / "sales.yaml").write_text(content.partition("roles:")[0] + ROLES)
-        yield Desk(folder, patch)
+        yield made
 
 
 @pytest.fixture

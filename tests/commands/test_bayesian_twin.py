@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.commands.test_mix_decisions import Desk
-from tests.conftest import ROOT
+from tests.commands.test_mix_decisions import Desk, opened
 from wanamaker.predictions.posterior import MixPosterior
 
 TINY = "experiment=bayesian_mmm_tiny"
@@ -19,15 +18,8 @@ FEW = ["model.inference.engine=svi", "model.inference.mode_steps=30", "model.inf
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    folder = tmp_path_factory.mktemp("desk")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS"):
-            patch.delenv(name, raising=False)
-        patch.setenv("WANAMAKER_LOG_DIR", str(folder / "logs"))
-        patch.setenv("WANAMAKER_CACHE_DIR", str(folder / "cache"))
-        patch.setenv("WANAMAKER_RUN_ID", "desk")
-        patch.setenv("WANAMAKER_ROOT", str(ROOT))
-        yield Desk(folder, patch)
+    with opened(tmp_path_factory.mktemp("desk")) as made:
+        yield made
 
 
 def test_twins_from_training_to_the_report(desk: Desk) -> None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,9 @@ class Desk:
         )
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    folder = tmp_path_factory.mktemp("desk")
+@contextmanager
+def opened(folder: Path) -> Iterator[Desk]:
+    """A desk in a folder, whose runs, cache and environment are its own."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_NTASKS"):
             patch.delenv(name, raising=False)
@@ -67,9 +68,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         patch.setenv("WANAMAKER_CACHE_DIR", str(folder / "cache"))
         patch.setenv("WANAMAKER_RUN_ID", "desk")
         patch.setenv("WANAMAKER_ROOT", str(ROOT))
+        yield Desk(folder, patch)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with opened(tmp_path_factory.mktemp("desk")) as made, pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANAMAKER_TRUSTED", "wanamaker_toy")
         patch.syspath_prepend(str(TOY))
-        yield Desk(folder, patch)
+        yield made
 
 
 @pytest.fixture(scope="module")
