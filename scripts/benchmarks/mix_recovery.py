@@ -184,6 +184,8 @@ def main() -> None:
                 | {"monotone": monotone(predictions.response), "oracle": oracle}
             )
             print(json.dumps(rows[-1], default=float), file=sys.stderr, flush=True)
+            if arguments.what == "simulated":
+                print_frequencies(name, predictions, cache)
     report(rows)
 
 
@@ -196,6 +198,20 @@ def truth_of_simulation(cache: Path, channels: tuple[str, ...]) -> tuple[np.ndar
     names = [channel.name for channel in truth.options.channels]
     totals = truth.contribution[:, truth.observed].sum((0, 1))
     return totals[[names.index(name) for name in channels]], oracle_error(truth, folder)
+
+
+def print_frequencies(name: str, predictions: Any, cache: Path) -> None:
+    """Best frequencies with 90 % intervals beside the true ones, of channels with a curve over frequency."""
+    from wanamaker.data.simulate.media_truth import load_truth
+    from wanamaker.decisions.frequency import frequency_curves
+
+    (folder,) = (path for path in (cache / "media_panel").iterdir() if path.is_dir())
+    options = {channel.name: channel for channel in load_truth(folder).options.channels}
+    for curve in frequency_curves(predictions):
+        half, slope = options[curve.channel].frequency_half, options[curve.channel].frequency_slope
+        true = half * (slope - 1) ** (1 / slope) if half else float("nan")
+        low, high = np.quantile(curve.best_draws, [0.05, 0.95])
+        print(f"{name}: best frequency of {curve.channel} {curve.best:.2f} ({low:.2f} to {high:.2f}), true {true:.2f}")
 
 
 def oracle_error(truth: Any, folder: Path) -> float:

@@ -54,7 +54,9 @@ def fit_panel(
     clock, marks = Clock(), {}
     schema, options = learnt.schema, Inference(**inference)
     batched = batch_size is not None and batch_size < len(schema.series)
-    model = MixModel(**({"collapse": "series"} if batched else {}) | net).build(schema)
+    # Truth counts contacts alike on these panels; a curve over frequency has its own recipe (bayesian_mmm_reach).
+    options = {"frequency": "contacts"} | ({"collapse": "series"} if batched else {}) | net
+    model = MixModel(**options).build(schema)
     model.fit_scales(learnt.panel, learnt.mask)
     data = model.tensors(learnt.panel, learnt.season, learnt.trend, learnt.mask, learnt.taps)
     base = _base(model, data) if batched else None

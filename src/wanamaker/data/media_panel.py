@@ -43,6 +43,7 @@ class PanelSchema:
         price_unit: of prices where it is not `money_unit`, such as "INR" beside spend in crore; "" is `money_unit`.
         national: [C], True for a channel that is one national amount seen by every series: a plan cannot give it to
             one series and take it from another. () is none.
+        frequency: [C], True for a channel given as reach and frequency. () is none.
         kpi_value: money that one unit of the KPI is worth to the user (1 where the KPI is revenue in `money_unit`).
         period: pandas offset of the calendar: "D", "W-SUN", "MS", ...
         periods_per_year: 365.25, 52.18 or 12.
@@ -72,6 +73,7 @@ class PanelSchema:
     kpi_value: float = 1.0
     price_unit: str = ""
     national: tuple[bool, ...] = ()
+    frequency: tuple[bool, ...] = ()
     price: tuple[str, ...] = ()
     price_direction: tuple[int, ...] = ()
     own_price: tuple[int, ...] = ()
@@ -118,6 +120,7 @@ class MediaPanel:
             are given; H may be 0.
         contact_frequency: float32 [G, T, C] or None: contacts per person for channels given as reach and frequency,
             whose `media` is the reach; 1 for the others.
+        lead_in_frequency: float32 [G, H, C] or None, that of the lead-in.
         price: float32 [G, T, P], money, above 0.
         promotion: float32 [G, T, Q].
         control: float32 [G, T, F].
@@ -134,6 +137,7 @@ class MediaPanel:
     promotion: np.ndarray
     control: np.ndarray
     contact_frequency: np.ndarray | None = None
+    lead_in_frequency: np.ndarray | None = None
     population: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -153,6 +157,9 @@ class MediaPanel:
                 raise ValueError(f"MediaPanel.{name} has shape {found}; its schema and the KPI say {shape}.")
         if self.lead_in.shape[::2] != (G, len(schema.media)) or len(schema.series) != G:
             raise ValueError(f"MediaPanel.lead_in {self.lead_in.shape} or series ({G}) disagree with the schema.")
+        shape = None if self.contact_frequency is None else self.lead_in.shape
+        if getattr(self.lead_in_frequency, "shape", None) != shape:
+            raise ValueError("MediaPanel: contact_frequency and lead_in_frequency go together, as media and lead_in.")
 
     @property
     def num_series(self) -> int:
@@ -180,6 +187,8 @@ class MediaBatch(NamedTuple):
         control: float32 [B, F].
         season: float32 [B, S].
         trend: float32 [B, R].
+        frequency: float32 [B, L, C], contacts per person of `media`, 1 where there is no contact and for channels that
+            are not given as reach and frequency; [B, L, 0] where none is.
     """
 
     row: Tensor
@@ -192,6 +201,7 @@ class MediaBatch(NamedTuple):
     control: Tensor
     season: Tensor
     trend: Tensor
+    frequency: Tensor
 
 
 class SeriesBatch(NamedTuple):

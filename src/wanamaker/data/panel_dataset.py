@@ -37,11 +37,11 @@ class PanelDataset(Dataset):
         self.rows = torch.from_numpy(rows)
         self.taps, self.periods = taps, panel.num_periods
         self.kpi, self.media, self.lead_in = (torch.from_numpy(x) for x in (panel.kpi, panel.media, panel.lead_in))
+        self.lead_in_frequency = _tensor(panel.lead_in_frequency)
         self.price, self.promotion = torch.from_numpy(panel.price), torch.from_numpy(panel.promotion)
         self.control = torch.from_numpy(panel.control)
         self.season, self.trend = torch.from_numpy(season), torch.from_numpy(trend)
-        frequency = panel.contact_frequency
-        self.frequency = None if frequency is None else torch.from_numpy(frequency)
+        self.frequency = _tensor(panel.contact_frequency)
         self.lags = torch.arange(taps)
 
     def __len__(self) -> int:
@@ -59,12 +59,14 @@ class PanelDataset(Dataset):
         """
         row = self.rows[torch.as_tensor(places)]
         series, time = row // self.periods, row % self.periods
+        media, frequency = self._history(series, time)
         return MediaBatch(
             row=row,
             series=series,
             time=time,
             kpi=self.kpi[series, time],
-            media=self._history(series, time),
+            media=media,
+            frequency=frequency,
             price=self.price[series, time],
             promotion=self.promotion[series, time],
             control=self.control[series, time],
@@ -72,20 +74,32 @@ class PanelDataset(Dataset):
             trend=self.trend[time],
         )
 
-    def _history(self, series: Tensor, time: Tensor) -> Tensor:
-        """Media of each row's own period and of those before it, newest first, [B, L, C]."""
+    def _history(self, series: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Media (contacts) of each row's own period and of those before it, newest first, and their frequency."""
         then = time[:, None] - self.lags  # [B, L]; negative before the panel begins
-        inside = then.clamp(min=0)
-        media = self.media[series[:, None], inside]  # [B, L, C]
-        if self.frequency is not None:  # reach becomes contacts
-            media *= self.frequency[series[:, None], inside]
+        media = self._looked_up(self.media, self.lead_in, series, then)  # [B, L, C]
+        if self.frequency is None:
+            return media, media.new_ones((*then.shape, 0))
+        frequency = self._looked_up(self.frequency, self.lead_in_frequency, series, then)
+        # The lead-in holds contacts already, the panel itself the reach.
+        media = torch.where((then >= 0)[..., None], media * frequency, media)
+        return media, torch.where(media > 0, frequency, 1.0)
+
+    @staticmethod
+    def _looked_up(values: Tensor, lead_in: Tensor, series: Tensor, then: Tensor) -> Tensor:
+        """Values [B, L, C] of series [B] at periods [B, L]; 0 before what is known."""
+        found = values[series[:, None], then.clamp(min=0)]
         before = then < 0
         if bool(before.any()):
-            media[before] = 0
-            known = self.lead_in.shape[1]
+            found[before] = 0
+            known = lead_in.shape[1]
             row, tap = torch.nonzero(before & (then >= -known), as_tuple=True)
-            media[row, tap] = self.lead_in[series[row], known + then[row, tap]]
-        return media
+            found[row, tap] = lead_in[series[row], known + then[row, tap]]
+        return found
+
+
+def _tensor(values: np.ndarray | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 def whole_batch(batch: Any) -> Any:

@@ -107,6 +107,14 @@ class PanelScales(nn.Module):
         mean = np.where(on, media, 0).sum((0, 1)) / np.maximum(on.sum((0, 1)), 1)
         return torch.from_numpy(np.where(mean > 0, mean, 0.5).astype(np.float32))
 
+    def usual_frequency(self, panel: MediaPanel, train_mask: np.ndarray) -> Tensor:
+        """Mean contacts per person over the periods with any, [C]; 1 for channels without reach and frequency."""
+        window = np.flatnonzero(train_mask.any(0))
+        span = slice(window[0], window[-1] + 1)
+        on = contacts(panel)[:, span] > 0
+        times = np.where(on, contact_frequency(panel)[:, span], 0).sum((0, 1), dtype=np.float64)
+        return torch.from_numpy(np.where(on.any((0, 1)), times / np.maximum(on.sum((0, 1)), 1), 1.0))
+
     def kpi(self, value: Tensor, series: Tensor) -> Tensor:
         """KPI [B] in units of its series' scale."""
         return value / self.kpi_scale[series]
@@ -131,3 +139,12 @@ class PanelScales(nn.Module):
 def contacts(panel: MediaPanel) -> np.ndarray:
     """What adstock and saturation act on, [G, T, C]: the media, times contacts per person where both are given."""
     return panel.media if panel.contact_frequency is None else panel.media * panel.contact_frequency
+
+
+def contact_frequency(panel: MediaPanel, lead: bool = False) -> np.ndarray:
+    """Contacts per person [G, T, C] (of the lead-in: [G, H, C]); 1 where there is no contact."""
+    frequency = panel.lead_in_frequency if lead else panel.contact_frequency
+    media = panel.lead_in if lead else panel.media
+    if frequency is None:
+        return np.ones(media.shape, np.float32)
+    return np.where((media > 0) & (frequency > 0), frequency, np.float32(1))

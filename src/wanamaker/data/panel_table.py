@@ -257,6 +257,7 @@ def _assemble(roles: PanelRoles, keys: PanelKeys, arrays: PanelArrays) -> MediaP
         promotion_direction=tuple(driver.direction for driver in roles.promotion),
         control=tuple(driver.name for driver in roles.control),
         control_direction=tuple(driver.direction for driver in roles.control),
+        frequency=() if arrays.frequency is None else tuple(bool(channel.frequency) for channel in roles.channels),
     )
     lead_in = arrays.media[:, :lead].copy()
     if arrays.frequency is not None:
@@ -273,5 +274,6 @@ def _assemble(roles: PanelRoles, keys: PanelKeys, arrays: PanelArrays) -> MediaP
         promotion=arrays.promotion[:, lead:],
         control=arrays.control[:, lead:],
         contact_frequency=None if arrays.frequency is None else arrays.frequency[:, lead:],
+        lead_in_frequency=None if arrays.frequency is None else arrays.frequency[:, :lead],
         population=arrays.population_per_series(),
     )

@@ -56,7 +56,7 @@ def without_series(panel: MediaPanel, names: Sequence[str], national: np.ndarray
     arrays = {name: getattr(panel, name)[keep] for name in ("kpi", "lead_in", "price", "promotion", "control")}
     arrays |= {
         name: None if getattr(panel, name) is None else getattr(panel, name)[keep]
-        for name in ("contact_frequency", "population")
+        for name in ("contact_frequency", "lead_in_frequency", "population")
     }
     # Two views of one array where the file has money only.
     one = np.may_share_memory(panel.spend, panel.media) and not national.any()
@@ -112,7 +112,7 @@ def with_levels(panel: MediaPanel, levels: Mapping[str, Mapping[str, Sequence[st
 def history_only(panel: MediaPanel, periods: int) -> MediaPanel:
     """The panel without its first periods, whose media become the lead-in.
 
-    Channels given as reach and frequency enter the lead-in as contacts, because there the frequency is not kept.
+    Channels given as reach and frequency enter the lead-in as contacts, with their frequency beside.
 
     Raises:
         UserError: no period would be left.
@@ -131,6 +131,8 @@ def history_only(panel: MediaPanel, periods: int) -> MediaPanel:
     arrays: dict[str, Any] = {name: getattr(panel, name)[:, rest] for name in names}
     if panel.contact_frequency is not None:
         arrays["contact_frequency"] = panel.contact_frequency[:, rest]
+        known = [panel.lead_in_frequency, panel.contact_frequency[:, :periods]]
+        arrays["lead_in_frequency"] = np.concatenate(known, axis=1)
     return replace(panel, dates=panel.dates[rest], lead_in=np.concatenate([panel.lead_in, first], axis=1), **arrays)
 
 

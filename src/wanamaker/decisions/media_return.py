@@ -200,6 +200,8 @@ def pick(response: MixResponse, draws: slice) -> MixResponse:
         "driver_amplitude",
         "noise_sd",
     )
+    if response.usual_frequency is not None:
+        names += ("frequency_half", "frequency_slope")
     return replace(response, **{name: getattr(response, name)[draws] for name in names})
 
 
@@ -212,9 +214,12 @@ def only_channel(response: MixResponse, window: PlanWindow, channel: int) -> tup
     one = slice(channel, channel + 1)
     axes = {"paid": 0, "national": 0, "adstock": 1, "adstock_first": 0, "media_scale": 1, "cost_per_media": 1}
     axes |= {"grid": 0, "curve": 1, "slope": 1, "amplitude": 2, "media_max": 1}
+    if response.usual_frequency is not None:
+        axes |= {"usual_frequency": 0, "frequency_half": 1, "frequency_slope": 1}
     arrays = {name: getattr(response, name)[(slice(None),) * axis + (one,)] for name, axis in axes.items()}
     parts = {
         name: getattr(fixed, name)[..., one]
-        for name in ("history", "spend", "media_per_money", "fixed_media", "tail_media", "max_spend")
+        for name in ("history", "spend", "media_per_money", "fixed_media", "tail_media", "max_spend", "frequency")
+        if getattr(fixed, name) is not None
     }
     return replace(response, channels=response.channels[one], **arrays), replace(fixed, **parts)

@@ -121,23 +121,32 @@ class _Channel:
         outside = np.zeros((G, 1, P + L - 1))
         outside[:, 0, : L - 1] = window.history[:, :, number] / scale
         outside[:, 0, L - 1 + H :] = window.tail_media[:, :, number] / scale
+        self.weight = np.ones((1, 1, 1))  # of a contact, [G, S, H]
+        if window.frequency is not None and number in response.frequency_channels:
+            value = response.contact_value(number, window.frequency[:, :, number]).transpose(1, 0, 2)
+            outside = outside * value
+            self.weight = value[:, :, L - 1 : L - 1 + H]
         self.carried = self.carry.onto(outside if self.first else self.curves(outside)[0])
 
     def part(self, money: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         """The part [G, S, P], and a function from its cotangent (broadcast to [G, S, P]) to that of money [G, H]."""
-        media = (money * self.per_money + self.fixed)[:, None]  # [G, 1, H]
+        media = (money * self.per_money + self.fixed)[:, None] * self.weight  # [G, 1 or S, H]
+        alike = self.weight.size == 1
         if self.first:
             value, slope = self.curves(self.carried + self.carry.spread(media))
 
             def backward(seed: np.ndarray) -> np.ndarray:
-                return self.carry.gather_sum(slope * (seed * self.amplitude)) * self.per_money
+                upstream = slope * (seed * self.amplitude)
+                if alike:
+                    return self.carry.gather_sum(upstream) * self.per_money
+                return (self.carry.gather(upstream) * self.weight).sum(axis=1) * self.per_money
         else:
             shaped, slope = self.curves(media)  # [G, S, H]
             value = self.carried + self.carry.spread(shaped)
 
             def backward(seed: np.ndarray) -> np.ndarray:
                 upstream = np.broadcast_to(seed * self.amplitude, self.size)
-                return (self.carry.gather(upstream) * slope).sum(axis=1) * self.per_money
+                return (self.carry.gather(upstream) * slope * self.weight).sum(axis=1) * self.per_money
 
         return value * self.amplitude, backward
 

@@ -170,6 +170,12 @@ class ScenarioResults:
                 if (before[:, :, c] != after[:, :, c]).any():
                     unit = f"{money} in total" if paid else "media units in total"
                     rows.append((name, channel, "media", unit, before[:, :, c].sum(), after[:, :, c].sum()))
+                if plan.frequency is not None:
+                    inside = slice(self.window.history.shape[1], self.window.history.shape[1] + len(self.window.dates))
+                    before, after = (x[:, inside, c] for x in (self.window.frequency, plan.frequency))
+                    if (before != after).any():
+                        row = (name, channel, "frequency", "contacts per person, mean", before.mean(), after.mean())
+                        rows.append(row)
             for d, driver in enumerate(self.response.drivers):
                 before, after = self.window.driver[:, :, d], plan.driver[:, :, d]
                 if not np.array_equal(before, after, equal_nan=True):
@@ -326,8 +332,10 @@ def _asked(
 def _eta(response: MixResponse, window: PlanWindow, plan: Plan, current: np.ndarray) -> np.ndarray:
     """Linear predictor [S, G, P] under a plan."""
     eta = current
-    if not (np.array_equal(plan.spend, window.spend) and np.array_equal(plan.organic, window.fixed_media)):
-        eta = ResponseSurface(response, replace(window, fixed_media=plan.organic)).eta(plan.spend)
+    same = np.array_equal(plan.spend, window.spend) and np.array_equal(plan.organic, window.fixed_media)
+    if not same or (plan.frequency is not None and not np.array_equal(plan.frequency, window.frequency)):
+        changed = replace(window, fixed_media=plan.organic, frequency=plan.frequency)
+        eta = ResponseSurface(response, changed).eta(plan.spend)
     if not np.array_equal(plan.driver, window.driver, equal_nan=True):
         # Where a price was not known the model has put something in its place: no change can be told there.
         known = np.isfinite(window.driver)

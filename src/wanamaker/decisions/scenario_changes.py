@@ -3,6 +3,7 @@
 A scenario maps sections to names to one explicit change each:
 
     media: {TV: {times: 1.2}, all: {change: -10%}}      channels; `all` is every paid one
+    frequency: {video: {set: 3}}                        contacts per person, of as many contacts as before
     price: {own: {times: 0.85}}                         `own` is each series' own price; or the name of a price
     promotion: {display: {set: 1}}                      promotions by name; or directly `display: {set: 1}`
     series: [north]   start: 2024-01-01   end: 2024-03-31     of the whole scenario, or inside one change
@@ -29,7 +30,7 @@ from wanamaker.decisions.decomposition import nearest_index, read_date, suggesti
 from wanamaker.errors import UserError
 from wanamaker.predictions.mix import MixResponse
 
-SECTIONS = ("media", "price", "promotion", "control")
+SECTIONS = ("media", "frequency", "price", "promotion", "control")
 OPERATIONS = ("times", "change", "set", "total")
 LIMITS = ("series", "start", "end")
 _PER_CENT = re.compile(r"^\s*([+-]?\s*\d+(?:\.\d+)?)\s*%\s*$")
@@ -45,7 +46,7 @@ class Change:
 
     Attributes:
         place: where it was written, for messages: "scenario tv_up: media.TV".
-        kind: "media", or "driver" for prices and promotions.
+        kind: "media", "frequency", or "driver" for prices and promotions.
         numbers: of the channels or drivers; for a series' own price empty.
         name: as written.
         operation: "times", "add", "set" or "total".
@@ -156,7 +157,7 @@ def _changes(
     names: Mapping[str, Any] | None,
 ) -> list[Change]:
     numbers = _numbers(place, section, name, response, names)
-    kind = "media" if section == "media" else "driver"
+    kind = section if section in ("media", "frequency") else "driver"
     return [_one(place, kind, section, numbers, name, item, response, limits) for item in _items(place, what)]
 
 
@@ -180,6 +181,14 @@ def _numbers(
     if section == "media":
         known: Sequence[str] = response.channels
         every = tuple(np.flatnonzero(response.paid).tolist())
+    elif section == "frequency":
+        of_kind = response.frequency_channels
+        known, every = [response.channels[c] for c in of_kind], tuple(of_kind)
+        if not known:
+            raise MissingName(
+                f"{place}: in this model every contact counts alike, whatever the frequency. Train it with reach and "
+                "frequency in data.roles and model.net.frequency=hill."
+            )
     else:
         of_kind = [d for d, kind in enumerate(response.driver_kind) if kind == section]
         known, every = [response.drivers[d] for d in of_kind], tuple(of_kind)
@@ -203,7 +212,8 @@ def _numbers(
         number = _match(target, known)
         if number is None:
             extra = " An entry in decision.names maps a preset's name onto yours." if names is not None else ""
-            word = "channel" if section == "media" else section
+            words = {"media": "channel", "frequency": "channel with a curve over frequency"}
+            word = words.get(section, section)
             raise MissingName(f"{place}: there is no {word} {target!r}.{suggestion(target, known)}{extra}")
         found.append(number if section == "media" else of_kind[number])
     return tuple(found)
@@ -254,7 +264,7 @@ def _one(
         raise UserError(f"{place}: {said} contradict each other; give one, or a list of changes to make in order.")
     if not given:
         raise UserError(f"{place}: says neither {', '.join(OPERATIONS[:-1])} nor {OPERATIONS[-1]}.")
-    unit = _unit(kind, section, numbers, response)
+    unit = "contacts per person" if kind == "frequency" else _unit(kind, section, numbers, response)
     operation, amount, said = _amount(place, given[0], item[given[0]], unit)
     if operation == "total" and (kind != "media" or not all(response.paid[c] for c in numbers)):
         raise UserError(f"{place}: total is money spread over periods and series, for paid channels only. Use set.")

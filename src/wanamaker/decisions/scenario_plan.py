@@ -27,12 +27,14 @@ class Plan:
         spend: float64 [G, H, C], money; 0 for organic channels.
         organic: float64 [G, H, C], media units of organic channels; the window's fixed media elsewhere.
         driver: float64 [G, H, D], units of the file.
+        frequency: float64 [G, L - 1 + P, C], contacts per person, as the window has it; None without.
         notes: what the reader must know: changes that touch nothing.
     """
 
     spend: np.ndarray
     organic: np.ndarray
     driver: np.ndarray
+    frequency: np.ndarray | None
     notes: tuple[str, ...]
 
 
@@ -49,6 +51,8 @@ def apply(scenario: Scenario, window: PlanWindow, response: MixResponse, links: 
         UserError: dates outside the window, spend below 0, or a price that is not above 0.
     """
     spend, organic, driver = window.spend.copy(), window.fixed_media.copy(), window.driver.copy()
+    frequency = None if window.frequency is None else window.frequency.copy()
+    before_window = window.history.shape[1]
     notes: list[str] = []
     for change in scenario.changes:
         cells = _cells(change, window, len(response.series))
@@ -63,6 +67,12 @@ def apply(scenario: Scenario, window: PlanWindow, response: MixResponse, links: 
                 if response.paid[c] and (cells & (amounts > 0) & (window.media_per_money[:, :, c] == 0)).any():
                     name = response.channels[c]
                     notes.append(f"What {name} costs is not known in all series: money buys nothing there.")
+        elif change.kind == "frequency":
+            for c in change.numbers:
+                times = frequency[:, before_window : before_window + window.num_periods, c]
+                times[cells] = _after(change, times[cells])
+                _check_frequency(change, times, window, response)
+                notes += _frequency_notes(times[cells], window, c, response)
         else:
             series = np.arange(len(response.series))
             pairs = [np.full(len(series), d) for d in change.numbers] or [response.own_price]
@@ -89,7 +99,7 @@ def apply(scenario: Scenario, window: PlanWindow, response: MixResponse, links: 
     if promoted:
         notes.append(f"What {', '.join(promoted)} costs is not in the panel and not deducted.")
     notes += _beyond(window, response, spend, organic, driver)
-    return Plan(spend, organic, driver, tuple(dict.fromkeys(notes)))
+    return Plan(spend, organic, driver, frequency, tuple(dict.fromkeys(notes)))
 
 
 def _cells(change: Change, window: PlanWindow, num_series: int) -> np.ndarray:
@@ -133,6 +143,26 @@ def _check_media(change: Change, amounts: np.ndarray, c: int, window: PlanWindow
             f"{change.place}: {change.said} makes {response.channels[c]} {amounts[g, h]:,.6g} {unit} for series "
             f"{response.series[g]!r} on {window.dates[h]}; it cannot fall below 0. Use times, or limit the dates."
         )
+
+
+def _check_frequency(change: Change, times: np.ndarray, window: PlanWindow, response: MixResponse) -> None:
+    if (times < 1).any() and change.operation != "times":
+        raise UserError(
+            f"{change.place}: {change.said} makes the frequency {times.min():g}: a person who is reached at all is "
+            "reached once. Give 1 or more."
+        )
+    if (times <= 0).any():
+        raise UserError(f"{change.place}: {change.said} leaves no contact per person. Give a multiple above 0.")
+
+
+def _frequency_notes(times: np.ndarray, window: PlanWindow, c: int, response: MixResponse) -> list[str]:
+    """Frequencies that the window's own periods, and those before it, do not have."""
+    seen = window.frequency[:, : window.history.shape[1] + window.num_periods, c]
+    low, high = float(seen.min()), float(seen.max())
+    if times.size and (times.max() > high * (1 + 1e-6) or times.min() < low * (1 - 1e-6)):
+        name = response.channels[c]
+        return [f"{EXTRAPOLATES} {name} at a frequency outside {low:.1f} to {high:.1f}, which the window has."]
+    return []
 
 
 def _check_driver(

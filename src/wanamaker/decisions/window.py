@@ -31,6 +31,8 @@ class PlanWindow:
         tail_media: float64 [G, L - 1, C], media after the window, the same for every plan.
         driver: float64 [G, H, D], prices and promotions, units of the file.
         max_spend: float64 [G, C], the highest spend of a period in all rows given, money.
+        frequency: float64 [G, L - 1 + P, C], contacts per person of history, window and tail, which a plan for money
+            does not change; None where no channel is given as reach and frequency.
     """
 
     dates: np.ndarray
@@ -42,6 +44,7 @@ class PlanWindow:
     tail_media: np.ndarray
     driver: np.ndarray
     max_spend: np.ndarray
+    frequency: np.ndarray | None = None
 
     @property
     def num_periods(self) -> int:
@@ -89,8 +92,9 @@ def plan_window(
             f"The predictions begin at {dates[0]}, but the panel does not: the media of the {L - 1} periods before "
             f"{dates[first]} are needed. Predict the whole panel, or choose a later start."
         )
-    before = predictions.media[_rows(index, dates, response, max(0, first - L + 1), first)]
-    history = np.concatenate([predictions.lead_in[:, predictions.lead_in.shape[1] - lead :], before], axis=1)
+    before_rows = _rows(index, dates, response, max(0, first - L + 1), first)
+    begin = predictions.lead_in.shape[1] - lead
+    history = np.concatenate([predictions.lead_in[:, begin:], predictions.media[before_rows]], axis=1)
 
     # The year before stands in for what lies beyond the data; the window's mean where there is no such year.
     year = max(1, round(response.periods_per_year))
@@ -101,6 +105,14 @@ def plan_window(
     media, base = predictions.media[inside], _base(predictions, inside)
     tail_media = np.where(known[:, None], predictions.media[tail_rows], media.mean(axis=1, keepdims=True))
     tail_base = np.where(known, _base(predictions, tail_rows), base.mean(axis=2, keepdims=True))
+    frequency = None
+    if response.frequency_channels:
+        own = predictions.frequency[inside]
+        earlier = [predictions.lead_in_frequency[:, begin:], predictions.frequency[before_rows]]
+        # Where nothing ran, what a plan adds comes at the usual frequency, and so does what is beyond the data.
+        usual = np.where(response.usual_frequency > 0, response.usual_frequency, 1.0)
+        later = np.where(known[:, None], predictions.frequency[tail_rows], usual)
+        frequency = np.concatenate([*earlier, np.where(media > 0, own, usual), later], axis=1)
 
     spend = np.where(response.paid, predictions.spend[inside], 0.0)
     price = np.broadcast_to(response.cost_per_media[:, None], spend.shape)
@@ -122,6 +134,7 @@ def plan_window(
         tail_media=tail_media,
         driver=predictions.driver[inside],
         max_spend=max_spend,
+        frequency=frequency,
     )
     _check_numbers(window, response)
     return window

@@ -38,13 +38,14 @@ class MixResponse:
         eta = baseline + sum_c media_part_c + sum_d driver_part_d + other parts,   E[kpi] = eta or exp(eta) by `link`,
 
         media_part_c  = amplitude[s,g,c] * f_c(sum_l adstock[s,c,l] * x[t-l])      where adstock_first[c], else
-        media_part_c  = amplitude[s,g,c] * sum_l adstock[s,c,l] * f_c(x[t-l]),     x = media / media_scale[g,c],
+        media_part_c  = amplitude[s,g,c] * sum_l adstock[s,c,l] * f_c(x[t-l]),     x = media * q / media_scale[g,c],
         driver_part_d = driver_amplitude[s,g,d] * h_d(z),  z = log(value / reference[g,d])      (transform log_ratio)
                                                           z = value / reference[g,d]            (scaled)
                                                           z = value - reference[g,d]            (difference).
 
-    Curves are cubic Hermite pieces through `curve` with derivatives `slope` at the knots, continued linearly beyond
-    the last knot (and below the first, for drivers). f_c(0) = 0 and f_c never falls.
+    where q is 1, or for channels with `usual_frequency` what a contact counts at the frequency it comes with
+    (`contact_value`). Curves are cubic Hermite pieces through `curve` with derivatives `slope` at the knots, continued
+    linearly beyond the last knot (and below the first, for drivers). f_c(0) = 0 and f_c never falls.
 
     Attributes:
         series, channels, drivers: names, [G], [C], [D].
@@ -73,6 +74,9 @@ class MixResponse:
         own_price: int64 [G], number of the driver that is the series' own price; -1 where there is none.
         noise_sd: float64 [S, G], standard deviation of the KPI around its mean, KPI units (for log link: at the
             series' mean level).
+        usual_frequency: float64 [C], contacts per person at which q is 1; 0 for channels whose contacts all count
+            alike; None where all do.
+        frequency_half, frequency_slope: float64 [S, C], of q; 1 where contacts count alike; None with the former.
     """
 
     series: tuple[str, ...]
@@ -108,6 +112,9 @@ class MixResponse:
     driver_max: np.ndarray
     own_price: np.ndarray
     noise_sd: np.ndarray
+    usual_frequency: np.ndarray | None = None
+    frequency_half: np.ndarray | None = None
+    frequency_slope: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:
@@ -136,6 +143,8 @@ class MixResponse:
             "own_price": (G,),
             "noise_sd": (S, G),
         }
+        if self.usual_frequency is not None:
+            shapes |= {"usual_frequency": (C,), "frequency_half": (S, C), "frequency_slope": (S, C)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"MixResponse.{name} has shape {getattr(self, name).shape}, expected {shape}.")
@@ -149,7 +158,34 @@ class MixResponse:
         """S."""
         return self.amplitude.shape[0]
 
+    @property
+    def frequency_channels(self) -> list[int]:
+        """Numbers of the channels whose contacts count by their frequency."""
+        return [] if self.usual_frequency is None else np.flatnonzero(self.usual_frequency > 0).tolist()
 
+    def contact_value(self, channel: int, frequency: np.ndarray) -> np.ndarray:
+        """q: what a contact counts at a frequency, in units of what it counts at the usual one.
+
+        A person reached f times responds in proportion to f^s / (f^s + h^s), and a contact has the f-th part of it
+        (Meridian's reach x Hill(frequency)).
+
+        Args:
+            channel: of `frequency_channels`.
+            frequency: [...], contacts per person, above 0.
+
+        Returns:
+            [S, ...].
+        """
+        tail = (1,) * np.ndim(frequency)
+        half, slope = (x[:, channel].reshape(-1, *tail) for x in (self.frequency_half, self.frequency_slope))
+
+        def log_worth(f: np.ndarray) -> np.ndarray:
+            return (slope - 1) * np.log(f) - np.logaddexp(slope * np.log(f), slope * np.log(half))
+
+        return np.exp(log_worth(np.asarray(frequency)[None]) - log_worth(self.usual_frequency[channel]))
+
+
+_OPTIONAL = ("usual_frequency", "frequency_half", "frequency_slope")
 _TEXT = {f.name for f in fields(MixResponse) if f.type in ("str", "float", "tuple[str, ...]")}
 
 
@@ -173,6 +209,9 @@ class MixPredictions:
         response: the curves.
         lead_in: float64 [G, L - 1, C], media before the first period of the panel, oldest first.
         posterior: draws and diagnostics of a Bayesian model; None where the model is of another kind.
+        frequency: float64 [N, C], contacts per person, 1 where there is no contact or no such number; None where no
+            channel is given as reach and frequency.
+        lead_in_frequency: float64 [G, L - 1, C] or None, that of the lead-in.
     """
 
     row: np.ndarray
@@ -189,6 +228,8 @@ class MixPredictions:
     response: MixResponse
     lead_in: np.ndarray
     posterior: MixPosterior | None = None
+    frequency: np.ndarray | None = None
+    lead_in_frequency: np.ndarray | None = None
 
     kind: ClassVar[str] = "mix"
     schema_version: ClassVar[int] = 1
@@ -219,6 +260,11 @@ class MixPredictions:
         return self
 
     @property
+    def _per_row(self) -> tuple[str, ...]:
+        names = ("row", "series", "date", "split", "kpi", "media", "spend", "driver")
+        return names if self.frequency is None else (*names, "frequency")
+
+    @property
     def draws(self) -> np.ndarray:
         """Mean of the KPI per draw, float64 [S, N], KPI units."""
         eta = self.parts.sum(axis=-1, dtype=np.float64)
@@ -239,10 +285,7 @@ class MixPredictions:
             if other.part_names != first.part_names or other.response.series != first.response.series:
                 raise ValueError("Parts of different models cannot be joined.")
         _, keep = np.unique(np.concatenate([p.row for p in parts]), return_index=True)
-        per_row = {
-            name: np.concatenate([getattr(p, name) for p in parts])[keep]
-            for name in ("row", "series", "date", "split", "kpi", "media", "spend", "driver")
-        }
+        per_row = {name: np.concatenate([getattr(p, name) for p in parts])[keep] for name in first._per_row}
         return cls(
             **per_row,
             parts=np.concatenate([p.parts for p in parts], axis=1)[:, keep],
@@ -250,15 +293,13 @@ class MixPredictions:
             part_kinds=first.part_kinds,
             response=first.response,
             lead_in=first.lead_in,
+            lead_in_frequency=first.lead_in_frequency,
             posterior=next((part.posterior for part in parts if part.posterior is not None), None),
         )
 
     def select(self, keep: np.ndarray) -> MixPredictions:
         """The rows at ``keep`` (mask or ascending indices), with the same curves."""
-        per_row = {
-            name: getattr(self, name)[keep]
-            for name in ("row", "series", "date", "split", "kpi", "media", "spend", "driver")
-        }
+        per_row = {name: getattr(self, name)[keep] for name in self._per_row}
         return MixPredictions(
             **per_row,
             parts=self.parts[:, keep],
@@ -266,6 +307,7 @@ class MixPredictions:
             part_kinds=self.part_kinds,
             response=self.response,
             lead_in=self.lead_in,
+            lead_in_frequency=self.lead_in_frequency,
             posterior=self.posterior,
         )
 
@@ -295,7 +337,8 @@ class MixPredictions:
         path = Path(folder) / self.file_name
         S, _N, K = self.parts.shape
         arrays = {name: getattr(self.response, name) for name in _array_names()}
-        write_arrays({**arrays, "lead_in": self.lead_in}, path.with_suffix(".npz"))
+        arrays |= {"lead_in": self.lead_in, "lead_in_frequency": self.lead_in_frequency}
+        write_arrays({k: value for k, value in arrays.items() if value is not None}, path.with_suffix(".npz"))
         flat = np.ascontiguousarray(self.parts.transpose(1, 0, 2)).reshape(-1)
         columns: dict[str, Any] = {
             "row": self.row,
@@ -305,7 +348,7 @@ class MixPredictions:
             "kpi": self.kpi,
             "parts": pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), S * K),
         }
-        for name in ("media", "spend", "driver"):
+        for name in ("media", "spend", "driver", *(["frequency"] if self.frequency is not None else [])):
             values = np.asarray(getattr(self, name), np.float64)
             if values.shape[1]:  # a list of width 0 cannot be written
                 columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
@@ -330,7 +373,8 @@ class MixPredictions:
         """Rebuild from the rows, the header and the curves beside; `read_predictions` calls this."""
         arrays = read_arrays(Path(path).with_suffix(".npz"))
         text = {name: tuple(v) if isinstance(v, list) else v for name, v in header.items() if name in _TEXT}
-        response = MixResponse(**text, **{name: arrays[name] for name in _array_names()})
+        held = {name: arrays.get(name) if name in _OPTIONAL else arrays[name] for name in _array_names()}
+        response = MixResponse(**text, **held)
         N, K = table.num_rows, len(header["part_names"])
 
         def block(name: str, width: int) -> np.ndarray:
@@ -353,6 +397,8 @@ class MixPredictions:
             part_kinds=tuple(header["part_kinds"]),
             response=response,
             lead_in=arrays["lead_in"],
+            lead_in_frequency=arrays.get("lead_in_frequency"),
+            frequency=block("frequency", len(response.channels)) if "frequency" in table.column_names else None,
             # Files of before there were posteriors do not mention one.
             posterior=MixPosterior.read(Path(path).parent) if header.get("posterior") else None,
         )

@@ -19,6 +19,7 @@ class PanelArrays(Protocol):
     promotion: np.ndarray
     price: np.ndarray
     lead_in: np.ndarray
+    lead_in_frequency: np.ndarray | None
 
 
 def observed_rows(
@@ -52,8 +53,19 @@ def observed_rows(
 
 def padded_lead_in(panel: PanelArrays, taps: int) -> np.ndarray:
     """Media before the first period [G, L - 1, C], oldest first; zeros where the file begins later."""
-    G, known, C = panel.lead_in.shape
-    value = np.zeros((G, taps - 1, C))
-    if min(known, taps - 1):
-        value[:, -min(known, taps - 1) :] = panel.lead_in[:, -min(known, taps - 1) :]
-    return value
+    return _last(panel.lead_in, taps - 1, 0.0)
+
+
+def padded_frequency(panel: PanelArrays, taps: int) -> np.ndarray:
+    """Contacts per person of `padded_lead_in`; 1 where there is no contact."""
+    frequency = np.where((panel.lead_in > 0) & (panel.lead_in_frequency > 0), panel.lead_in_frequency, 1.0)
+    return _last(frequency, taps - 1, 1.0)
+
+
+def _last(values: np.ndarray, periods: int, before: float) -> np.ndarray:
+    """The last periods of [G, H, C], completed where there are fewer."""
+    G, known, C = values.shape
+    out = np.full((G, periods, C), before)
+    if least := min(known, periods):
+        out[:, -least:] = values[:, -least:]
+    return out

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # loaded where they are needed: the menu of experiments must 
     import sqlalchemy as sa
 
 FORMATS = ("parquet", "csv")
+IF_EXISTS = ("run", "fail", "append", "replace")
 RUN_COLUMN = "run_id"
 _TEXT_LENGTH = 255  # of an indexed text column: MySQL and SQL Server cannot index text without a length
 _ROWS_PER_STATEMENT = 5000
@@ -91,23 +92,25 @@ def check_database_url(url: str | sa.URL) -> sa.URL:
     return parsed
 
 
-def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id: str) -> str:
+def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id: str, if_exists: str = "run") -> str:
     """Put tables into a database, with the run id as first column, in one transaction.
 
-    Rows of the same run are replaced, rows of other runs stay: writing twice is the same as writing once. A table that
-    does not exist is created, with an index on run id (and image id where there is one).
+    By default rows of the same run are replaced, rows of other runs stay: writing twice is the same as writing once. A
+    table that does not exist is created, with an index on run id (and image id where there is one).
 
     Args:
         tables: by table name.
         url: any SQLAlchemy URL. The folder of an SQLite file is created.
         run_id: the run these rows belong to.
+        if_exists: what to do where a table of that name is there: "run" replaces the rows of this run, "append" adds
+            rows, "replace" drops it first, "fail" refuses.
 
     Returns:
         The URL as it may be shown, without its password.
 
     Raises:
         UserError: the URL is wrong, the driver missing, the database cannot be reached or written, or it holds a table
-            of that name with other columns. Nothing is changed in it then.
+            of that name (`if_exists="fail"`), or one with other columns. Nothing is changed in it then.
     """
     import sqlalchemy as sa
 
@@ -125,7 +128,7 @@ def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id
     try:
         with engine.begin() as connection:
             for name, frame in frames.items():
-                _replace_rows(connection, name, frame, run_id, shown)
+                _put_rows(connection, name, frame, run_id, shown, if_exists)
     except sa.exc.OperationalError as error:
         raise UserError(
             f"Cannot write to the database {shown}: {_reason(error, parsed)}. "
@@ -138,12 +141,22 @@ def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id
     return shown
 
 
-def _replace_rows(connection: sa.Connection, name: str, frame: pd.DataFrame, run_id: str, shown: str) -> None:
+def _put_rows(
+    connection: sa.Connection, name: str, frame: pd.DataFrame, run_id: str, shown: str, if_exists: str
+) -> None:
     import sqlalchemy as sa
 
     table = sa.Table(name, sa.MetaData(), *_columns(name, frame))
     inspector = sa.inspect(connection)
-    if inspector.has_table(name):
+    if inspector.has_table(name) and if_exists == "fail":
+        raise UserError(
+            f"Table {name!r} is already in {shown}, and if_exists is 'fail', so nothing was written to it. Name "
+            f"another table, or choose {', '.join(choice for choice in IF_EXISTS if choice != 'fail')}."
+        )
+    if inspector.has_table(name) and if_exists == "replace":
+        table.drop(connection)
+        table.create(connection)
+    elif inspector.has_table(name):
         present = {column["name"] for column in inspector.get_columns(name)}
         wanted = {column.name for column in table.columns}
         if not wanted <= present:
@@ -151,7 +164,8 @@ def _replace_rows(connection: sa.Connection, name: str, frame: pd.DataFrame, run
                 f"Table {name!r} in {shown} has no column {', '.join(sorted(wanted - present))}: it was made by "
                 "something else, or by another version. Name another database in database_url, or drop the table."
             )
-        connection.execute(sa.delete(table).where(table.c[RUN_COLUMN] == run_id))
+        if if_exists == "run":
+            connection.execute(sa.delete(table).where(table.c[RUN_COLUMN] == run_id))
     else:
         table.create(connection)
     records = _records(frame)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wanamaker.decisions.elasticity import Elasticities
+from wanamaker.decisions.frequency import FrequencyCurve
 from wanamaker.decisions.intervals import interval_columns
 from wanamaker.decisions.roi_curves import RoiCurve
 from wanamaker.reporting.mix_style import axis_numbers, channel_colour, house_grid, short_names, short_number, shortened
@@ -121,6 +122,41 @@ def roi_curve_figure(curves: Sequence[RoiCurve], num_periods: int, period: str, 
             f"ROI and marginal ROI against spend of {len(curves)} channels.",
             "Blue: what all the money returns per unit; orange: what a little more returns. Rings: today."
             + ("" if pays_in else " Where orange crosses the dashed line at 1, more money brings back just itself."),
+        )
+
+
+def frequency_figure(curves: Sequence[FrequencyCurve], numbers: Sequence[int], period: str) -> Figure:
+    """What a contact is worth against the contacts per person it comes with, a panel per channel.
+
+    Args:
+        curves: of `decisions.frequency.frequency_curves`.
+        numbers: of the channels, for their colours.
+        period: what a period is called.
+    """
+    with _panels(len(curves), 2.4) as (figure, axes):
+        for curve, number, a in zip(curves, numbers, axes, strict=False):
+            x, colour = curve.frequency, channel_colour(number)
+            centre, low, high = centre_and_bounds(100 * curve.worth)
+            _band(a, x, low, high, colour)
+            a.axvspan(*curve.seen, color=_SPAN, lw=0, zorder=0)
+            _solid_then_dashed(a, x, centre, (x >= curve.seen[0]) & (x <= curve.seen[1]), colour)
+            a.axhline(100, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=1)
+            top = float(np.nanmax(np.concatenate([centre, np.nan_to_num(high)])))
+            for at, form in ((curve.now, {"color": PAPER, "mec": INK, "mew": 1.6}), (curve.best, {"color": INK})):
+                a.plot(at, np.interp(at, x, centre), "o", ms=7, zorder=5, **form)
+            a.set_ylim(0, 1.1 * max(top, 100))
+            a.set_xlim(x[0], x[-1])
+            _panel_title(a, curve.channel)
+        figure.supxlabel(f"contacts per person reached and {period}", fontsize=10, color=MUTED)
+        figure.supylabel("worth of a contact, % of today", fontsize=10, color=MUTED)
+        said = "; ".join(f"{c.channel}: {c.now:.1f} now, best {c.best:.1f}" for c in curves)
+        return picture(
+            figure,
+            "frequency",
+            f"Worth of a contact against contacts per person. {said}.",
+            "Line: what a contact brings at this frequency, 100 as contacts came on average; band: 90 % interval. "
+            "Ring: mean frequency today; dot: where a contact brings most. Shaded: frequencies in the data; beyond, "
+            "dashed, the model extrapolates.",
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import Contributions, choose_rows, decompose
 from wanamaker.decisions.elasticity import Elasticities, driver_elasticity
+from wanamaker.decisions.frequency import FrequencyCurve, frequency_curves
 from wanamaker.decisions.intervals import interval_columns
 from wanamaker.decisions.media_return import MediaReturns, media_returns
 from wanamaker.decisions.roi_curves import RoiCurve, roi_curves
@@ -70,6 +71,7 @@ class MixNumbers:
     returns: MediaReturns | None  # None where the model has no media
     curves: list[RoiCurve]
     curve_periods: int
+    frequencies: list[FrequencyCurve]
     prices: list[PriceCurve]
     promotions: list[PromotionCurve]
     own_elasticity: pd.DataFrame | None
@@ -160,6 +162,7 @@ def work_out(
         returns=media_returns(predictions, start=predictions.date[window].min(), end=last_period) if media else None,
         curves=roi_curves(predictions, end=last_period, periods=length, points=_POINTS) if media else [],
         curve_periods=length,
+        frequencies=frequency_curves(predictions, window),
         prices=price_curves(predictions, window),
         promotions=promotion_curves(predictions, window),
         own_elasticity=_own(predictions, window),

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wanamaker.decisions.frequency import frequency_table
 from wanamaker.reporting.mix_curve_figures import (
     adstock_figure,
     elasticity_figure,
+    frequency_figure,
     half_lives,
     price_figures,
     promotion_figure,
@@ -179,6 +181,8 @@ def curve_sections(numbers: MixNumbers) -> list[Section]:
             "says that the channel saturates: each further unit of money brings less than the one before."
         )
         sections.append(Section("Saturation and returns", text, figures))
+    if numbers.frequencies:
+        sections.append(frequency_section(numbers))
     if response.channels and response.adstock.shape[2] > 1:
         lives = half_lives(response.adstock)
         frame = carry_over_table(numbers.predictions)
@@ -190,6 +194,35 @@ def curve_sections(numbers: MixNumbers) -> list[Section]:
         )
         sections.append(Section("Carry-over", text, [figure]))
     return sections
+
+
+def frequency_section(numbers: MixNumbers) -> Section:
+    """How often to reach a person."""
+    import pandas as pd
+
+    curves, response = numbers.frequencies, numbers.predictions.response
+    frame = frequency_table(curves)
+    shown = pd.DataFrame({"channel": frame["channel"], "today": frame["frequency"]})
+    shown["best"] = _interval_texts(frame, "best_frequency", number)
+    shown["gain"] = _interval_texts(frame, "gain", percent)
+    shown["note"] = ["beyond what was seen" if outside else "" for outside in frame["extrapolated"]]
+    most = max(curves, key=lambda curve: float(curve.gain.mean()))
+    gain = percent(float(most.gain.mean()))
+    text = (
+        f"The same contacts can reach many people seldom or few people often. Those of {most.channel} came "
+        f"{most.now:.1f} times to a person; at {most.best:.1f} they would count {gain} more. Money is planned at the "
+        "frequency of the data."
+    )
+    at = [response.channels.index(curve.channel) for curve in curves]
+    units = {"today": "contacts per person", "best": "contacts per person", "gain": "of what contacts bring"}
+    table = Table(
+        "How often to reach a person",
+        shown,
+        "In brackets: 90 % intervals. Gain: what the same number of contacts would bring at the best frequency.",
+        {"today": ".2f"},
+        units,
+    )
+    return Section("Frequency", text, [frequency_figure(curves, at, numbers.period)], [table])
 
 
 def price_sections(numbers: MixNumbers) -> list[Section]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix, decompose
+from wanamaker.decisions.frequency import frequency_table
 from wanamaker.errors import UserError
 from wanamaker.predictions import MixPredictions
 from wanamaker.predictions.mix import SPLITS
@@ -177,6 +178,8 @@ def mix_tables(numbers: MixNumbers, warnings: list[str], folds: pd.DataFrame | N
         tables["carry_over"] = carry_over_table(predictions)
     if numbers.curves:
         tables["roi_curves"] = pd.concat([curve.to_frame() for curve in numbers.curves], ignore_index=True)
+    if numbers.frequencies:
+        tables["frequency"] = frequency_table(numbers.frequencies)
     if numbers.own_elasticity is not None:
         tables["own_price_elasticity"] = numbers.own_elasticity
     if folds is not None:

@@ -52,4 +52,7 @@ def make_panel(
         promotion=rng.integers(0, 2, (G, T, 1)).astype(np.float32),
         control=rng.normal(size=(G, T, 2)).astype(np.float32),
         contact_frequency=np.where(c == 0, 2, 1).astype(np.float32) if frequency else None,
+        lead_in_frequency=np.broadcast_to(np.array([3.0] + [1.0] * (C - 1), np.float32), before.shape).copy()
+        if frequency
+        else None,
     )

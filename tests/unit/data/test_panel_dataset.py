@@ -43,6 +43,12 @@ def test_media_history_is_what_a_loop_over_rows_finds(lead_in: int, frequency: b
     expected = np.stack([by_hand(panel, g, t, taps) for g in range(3) for t in range(12)])
     np.testing.assert_array_equal(batch.media.numpy(), expected)
     assert batch.media.dtype == torch.float32
+    assert batch.frequency.shape == (36, taps, 2 if frequency else 0)
+    if frequency:  # 2 contacts per person in the panel, 1 where there are none
+        inside = np.arange(12)[:, None] >= np.arange(taps)  # [T, L]
+        often = batch.frequency.numpy().reshape(3, 12, taps, 2)
+        np.testing.assert_array_equal(often[..., 0], np.broadcast_to(np.where(inside, 2, 1), (3, 12, taps)))
+        assert (often[..., 1] == 1).all()
 
 
 def test_a_batch_holds_the_rows_asked_for_in_that_order() -> None:
@@ -85,8 +91,9 @@ def test_history_only_periods_become_the_lead_in() -> None:
     assert str(cut.dates[0]) == str(panel.dates[5])
     whole = make_dataset(panel, 9).__getitems__([g * 20 + t for g in range(2) for t in range(7, 20)])
     rest = make_dataset(cut, 9).__getitems__([g * 15 + t for g in range(2) for t in range(2, 15)])
-    # The lead-in the file brought has no frequency: it holds contacts already.
+    # The lead-in holds contacts already.
     torch.testing.assert_close(whole.media, rest.media)
+    torch.testing.assert_close(whole.frequency, rest.frequency)
     torch.testing.assert_close(whole.kpi, rest.kpi)
 
 

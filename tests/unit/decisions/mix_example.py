@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from wanamaker.predictions import MixPredictions, MixResponse
@@ -24,6 +26,7 @@ def example(
     cost: float = 1.0,
     adstock_first: bool = True,
     kpi_value: float = 1.0,
+    frequency: bool = False,
 ) -> MixPredictions:
     """Weekly predictions of `geos` series under `channels` channels, an own price and a promotion.
 
@@ -39,6 +42,7 @@ def example(
         cost: money per media unit.
         adstock_first: carry-over before saturation, or after it.
         kpi_value: money per unit of the KPI.
+        frequency: contacts of the first channel count by how often they reach a person.
     """
     rng = np.random.default_rng(seed)
     S, G, C, T, L = draws, geos, channels, periods, taps
@@ -106,6 +110,13 @@ def example(
         own_price=np.zeros(G, np.int64),
         noise_sd=np.full((S, G), 5.0),
     )
+    often = None
+    if frequency:
+        first = np.arange(C) == 0
+        often = np.where(first, 1.0 + rng.gamma(2.0, 1.5, flight.shape), 1.0)
+        half = np.where(first, 3.0 * np.exp(spread * rng.standard_normal((S, 1))), 1.0)
+        curve_of = {"frequency_half": half, "frequency_slope": np.where(first, 2.5, 1.0) * np.ones((S, 1))}
+        response = replace(response, usual_frequency=np.where(first, 4.0, 0.0), **curve_of)
 
     week = np.arange(T)
     season = np.sin(2 * np.pi * week / 52.18) * (0.1 * level[:, None] if link == "identity" else 0.1)
@@ -119,8 +130,12 @@ def example(
         return 1 - np.exp(-x) if shape == "concave" else x**3 / (1 + x**3)
 
     for c in range(C):
-        taken = np.stack([long[:, L - 1 - lag : L - 1 - lag + T, c] for lag in range(L)])  # [L, G, T]
-        carried = np.einsum("sl,lgt->sgt", adstock[:, c], taken if adstock_first else curve(taken))
+        own = np.broadcast_to(long[..., c], (S, G, T + L - 1))
+        if frequency and c == 0:  # reach x Hill(frequency), over what it is at the usual 4 contacts
+            worth = [f**1.5 / (f**2.5 + half[:, :1, None] ** 2.5) for f in (often[None, ..., 0], 4.0)]
+            own = own * worth[0] / worth[1]
+        taken = np.stack([own[..., L - 1 - lag : L - 1 - lag + T] for lag in range(L)])  # [L, S, G, T]
+        carried = np.einsum("sl,lsgt->sgt", adstock[:, c], taken if adstock_first else curve(taken))
         parts.append(amplitude[:, :, c, None] * (curve(carried) if adstock_first else carried))
     stacked = np.stack(parts, axis=-1).astype(np.float32)  # [S, G, T, K]
     eta = stacked[0].sum(axis=-1)
@@ -142,4 +157,6 @@ def example(
         part_kinds=("baseline", "season", "price", "promotion", *["media"] * C),
         response=response,
         lead_in=lead_in,
+        frequency=None if often is None else often[:, L - 1 :].reshape(G * T, C),
+        lead_in_frequency=None if often is None else often[:, : L - 1],
     )

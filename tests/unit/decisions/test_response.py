@@ -21,12 +21,14 @@ from wanamaker.errors import UserError
 
 LINKS = pytest.mark.parametrize("link", ["identity", "log"])
 ORDER = pytest.mark.parametrize("adstock_first", [True, False])
+FREQUENCY = pytest.mark.parametrize("frequency", [False, True])
 
 
 @LINKS
 @ORDER
-def test_the_current_plan_is_the_fit_of_the_model(link: str, adstock_first: bool) -> None:
-    predictions = example(link=link, adstock_first=adstock_first, organic=1)
+@FREQUENCY
+def test_the_current_plan_is_the_fit_of_the_model(link: str, adstock_first: bool, frequency: bool) -> None:
+    predictions = example(link=link, adstock_first=adstock_first, organic=1, frequency=frequency)
     window = plan_window(predictions, 30)
     kpi = window_kpi(predictions.response, window)
     fitted = predictions.draws.reshape(8, 2, 60)[:, :, 30:]
@@ -37,8 +39,10 @@ def test_the_current_plan_is_the_fit_of_the_model(link: str, adstock_first: bool
 
 @LINKS
 @ORDER
-def test_the_gradient_is_exact(link: str, adstock_first: bool) -> None:
-    predictions = example(link=link, adstock_first=adstock_first, shape="s", kpi_value=2.5, cost=4.0)
+@FREQUENCY
+def test_the_gradient_is_exact(link: str, adstock_first: bool, frequency: bool) -> None:
+    options = {"shape": "s", "kpi_value": 2.5, "cost": 4.0}
+    predictions = example(link=link, adstock_first=adstock_first, frequency=frequency, **options)
     response, window = predictions.response, plan_window(predictions, 12, end="2023-09-01")
     rng = np.random.default_rng(1)
     spend = window.spend * rng.uniform(0.2, 1.5, window.spend.shape)

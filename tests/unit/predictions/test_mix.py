@@ -23,17 +23,19 @@ def same(one: MixPredictions, other: MixPredictions) -> None:
                 assert a == b, field.name
 
 
+@pytest.mark.parametrize("frequency", [False, True])
 @pytest.mark.parametrize("link", ["identity", "log"])
-def test_written_and_read(link, tmp_path):
-    made = example(link=link)
+def test_written_and_read(link, frequency, tmp_path):
+    made = example(link=link, frequency=frequency)
     path = made.write(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mix.npz", "mix.parquet"]
     same(made, MixPredictions.read(tmp_path))
     same(made, read_predictions(path))
 
 
-def test_joined_in_any_order_each_row_once():
-    whole = example()
+@pytest.mark.parametrize("frequency", [False, True])
+def test_joined_in_any_order_each_row_once(frequency):
+    whole = example(frequency=frequency)
     N = len(whole)
     parts = [whole.select(np.arange(N // 2, N)), whole.select(np.arange(0, N // 2 + 3))]
     same(whole, MixPredictions.concat(parts))

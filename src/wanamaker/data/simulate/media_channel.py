@@ -106,6 +106,9 @@ class Channel:
         cost_variation: Standard deviation of the log of that cost over time.
         organic: Contacts cost nothing and have no ROI; cost_per_thousand means nothing.
         reach_frequency: The panel shows reach and frequency instead of contacts.
+        frequency_variation: Standard deviation of the log of contacts per person around those of random contacts.
+        frequency_half: Contacts per person at which a person's response is half its most; 0: each contact counts alike.
+        frequency_slope: How sudden that is; above 1 the first contacts bring little, and some frequency is best.
         national: Bought for all series at once and allotted by size: series show the same path.
         geo_variation: Share of the variation of spend that belongs to single series, in [0, 1].
         feedback, anticipation, bidding: How much of each strength in `Endogeneity` this channel has.
@@ -122,6 +125,9 @@ class Channel:
     cost_variation: float = number(0.08, 0, 1)
     organic: bool = flag(False)
     reach_frequency: bool = flag(False)
+    frequency_variation: float = number(0.0, 0, 2)
+    frequency_half: float = number(0.0, 0)
+    frequency_slope: float = number(2.0, 0, open_low=True)
     national: bool = flag(False)
     geo_variation: float = number(0.5, 0, 1)
     feedback: float = number(1.0, 0)
@@ -132,5 +138,10 @@ class Channel:
         check_fields(self)
         if self.reach_frequency and not (self.cost_per_thousand or self.organic):
             raise UserError(f"Channel {self.name!r}: reach_frequency=true needs contacts; set its cost_per_thousand.")
+        if (self.frequency_half or self.frequency_variation) and not self.reach_frequency:
+            raise UserError(
+                f"Channel {self.name!r}: frequency_half and frequency_variation are about contacts per person; set its "
+                "reach_frequency=true."
+            )
         if self.organic and self.bidding:
             raise UserError(f"Channel {self.name!r}: organic=true has no budget to bid with; set its bidding to 0.")

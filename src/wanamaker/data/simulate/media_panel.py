@@ -22,7 +22,7 @@ from wanamaker.data.simulate.media_market import Market, build_market
 from wanamaker.data.simulate.media_noise import noise_scale, noise_sd, observe
 from wanamaker.data.simulate.media_options import PanelSimulation
 from wanamaker.data.simulate.media_random import Stream
-from wanamaker.data.simulate.media_response import kernel, media_curves, price_effect
+from wanamaker.data.simulate.media_response import contact_weight, kernel, media_curves, price_effect
 from wanamaker.data.simulate.media_spend import exogenous_reactions, planned_flights, with_feedback
 from wanamaker.data.simulate.media_truth import PanelTruth
 from wanamaker.errors import UserError
@@ -108,7 +108,8 @@ def simulate_media_panel(options: PanelSimulation) -> SimulatedPanel:
     money = _settled_spend(world, quantiles)
     spend, exposure, frequency = _shown(world, money)
     scale = _media_scale(world, exposure)
-    curves = world.curves(exposure, scale)
+    weight = contact_weight(frequency, exposure, options.channels)
+    curves = world.curves(exposure * weight, scale)
     target = _targets(world, spend)
     amplitude = _amplitudes(world, curves, target)
     expected = world.mean(amplitude * curves, 0, options.periods)
@@ -125,6 +126,7 @@ def simulate_media_panel(options: PanelSimulation) -> SimulatedPanel:
         dates=market.dates[:T],
         parts=world.parts,
         exposure=exposure,
+        contact_weight=weight,
         spend=spend,
         unit_cost=np.where(paid & (exposure > 0), spend / np.maximum(exposure, 1e-300), world.unit_cost * paid),
         media_scale=scale,
@@ -247,6 +249,11 @@ def _settled_spend(world: _World, quantiles: np.ndarray) -> np.ndarray:
     base = base * _to_budget(world, base)
     if not options.endogeneity.budget_feedback:
         return base
+    if curved := [channel.name for channel in options.channels if channel.frequency_half]:
+        raise UserError(
+            f"Simulated channels {', '.join(curved)} have a frequency_half, and planners who follow sales "
+            "(endogeneity.budget_feedback) would have to know it: choose one of the two."
+        )
     money, factor = base, np.ones(len(options.channels))
     for _ in range(ROUNDS):
         scale = _media_scale(world, money / world.unit_cost)
@@ -282,7 +289,12 @@ def _shown(world: _World, money: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         if channel.reach_frequency:
             people = world.market.population[:, None]
             # Random contacts: the share of people with at least one of them is 1 - exp(-contacts per person).
-            reach = np.ceil(people * -np.expm1(-exposure[..., number] / people))
+            reach = people * -np.expm1(-exposure[..., number] / people)
+            if channel.frequency_variation:  # campaigns that aim at the same people more often, or less
+                path = Stream(options.seed, f"frequency/{channel.name}").autoregression(0.5, *reach.shape)
+                most = np.maximum(np.minimum(people, exposure[..., number]), 1.0)
+                reach = np.minimum(reach * np.exp(-channel.frequency_variation * path), most)
+            reach = np.ceil(reach)
             times = np.round(exposure[..., number] / np.maximum(reach, 1.0), 4)
             frequency[..., number] = np.where(reach > 0, np.maximum(times, 1.0), 0.0)
             exposure[..., number] = reach * frequency[..., number]

@@ -189,6 +189,27 @@ PRESETS = {
         demand=Demand(sd=0.01),
         season=Season(wander=0.0),
     ),
+    # The same, and the audience says how often a contact reached it: some frequency is best, and campaigns miss it.
+    "reach": PanelSimulation(
+        geos=8,
+        level=6_000_000,
+        media_share=0.4,
+        channels=tuple(
+            replace(
+                c,
+                cost_per_thousand=3.0 * c.cost_per_thousand,  # contacts come 2 to 6 times to a person
+                reach_frequency=True,
+                frequency_variation=0.35,
+                frequency_half=3.0,
+                frequency_slope=2.5,
+            )
+            if c.name in ("video", "social")
+            else c
+            for c in _pulsed(tv=2.0, search=1.5, social=1.5, video=1.2, display=1.2, outdoor=1.0)
+        ),
+        demand=Demand(sd=0.01),
+        season=Season(wander=0.0),
+    ),
     "category": PanelSimulation(
         periods=104,
         categories=5,

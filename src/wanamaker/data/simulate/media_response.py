@@ -76,6 +76,27 @@ def saturate(x: np.ndarray, rules: Sequence[Saturation]) -> np.ndarray:
     return result
 
 
+def contact_weight(frequency: np.ndarray, contacts: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:
+    """What a contact is worth at the frequency it comes with, [G, T, C]; 1 where it does not matter.
+
+    A person reached f times responds with f^s / (f^s + half^s); a contact has the f-th part of it, told in units of
+    what it is at the channel's mean frequency. Meridian's reach and frequency: reach x Hill(frequency).
+    """
+    weight = np.ones_like(contacts)
+    for number, channel in enumerate(channels):
+        if channel.frequency_half:
+            on = contacts[..., number] > 0
+            times = np.where(on, frequency[..., number], 1.0)
+            usual = times[on].mean()
+            worth = [
+                f ** (channel.frequency_slope - 1)
+                / (f**channel.frequency_slope + channel.frequency_half**channel.frequency_slope)
+                for f in (times, usual)
+            ]
+            weight[..., number] = np.where(on, worth[0] / worth[1], 1.0)
+    return weight
+
+
 def media_curves(x: np.ndarray, channels: Sequence[Channel], kernels: np.ndarray) -> np.ndarray:
     """Carry-over and saturation in each channel's order, before the amplitude; scaled exposure [..., N, C]."""
     rules = [channel.saturation for channel in channels]

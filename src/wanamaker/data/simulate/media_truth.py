@@ -3,7 +3,8 @@
 Axis letters: G series, T periods of the panel, N = T + L - 1 periods with the tail behind it, C channels, L taps.
 
     eta[g,t] = sum of parts[g,t] + sum_c amplitude[g,c] * f_c(x)[g,t],    E[kpi] = eta or exp(eta) by link
-    x[g,t,c] = sum_l kernel[c,l] * exposure[g,t-l,c] / media_scale[g,c]   (or saturated first: `adstock_first`)
+    x[g,t,c] = sum_l kernel[c,l] * contact_weight[g,t-l,c] * exposure[g,t-l,c] / media_scale[g,c]
+                                                                          (or saturated first: `adstock_first`)
 
 Expectations are given the hidden demand of the panel: a noise-free observer who knows everything.
 """
@@ -39,6 +40,7 @@ class PanelTruth:
         dates: datetime64[D] [T].
         parts: name in `PARTS` to [G, N]: KPI units (identity link) or log units (log link).
         exposure: [G, T, C], contacts, or money where the panel shows spend only.
+        contact_weight: [G, T, C], what a contact counts at its frequency; it stays under other plans.
         spend: [G, T, C], money; 0 for organic channels.
         unit_cost: [G, T, C], money per exposure; 0 for organic channels.
         media_scale: [G, C], exposure that counts as 1.
@@ -61,6 +63,7 @@ class PanelTruth:
     dates: np.ndarray
     parts: dict[str, np.ndarray]
     exposure: np.ndarray
+    contact_weight: np.ndarray
     spend: np.ndarray
     unit_cost: np.ndarray
     media_scale: np.ndarray
@@ -100,9 +103,9 @@ class PanelTruth:
 
     def media_parts(self, exposure: np.ndarray) -> np.ndarray:
         """Media in eta, [..., G, N', C], for exposure [..., G, N', C] from the first period of the panel on."""
-        return self.amplitude[:, None] * media_curves(
-            exposure / self.media_scale[:, None], self.options.channels, self.kernel
-        )
+        scaled = exposure / self.media_scale[:, None]
+        scaled[..., : len(self.dates), :] *= self.contact_weight[:, : scaled.shape[-2]]
+        return self.amplitude[:, None] * media_curves(scaled, self.options.channels, self.kernel)
 
     def curve(self, scaled: np.ndarray) -> np.ndarray:
         """f_c at a lasting scaled exposure, [..., C] -> [..., C]; times `amplitude` it is in eta."""

@@ -97,7 +97,7 @@ class EffectPrior:
         total = torch.einsum("ngct,gt->nc", media, data.weight)
         if self.kind != "mroi":
             return total
-        raised = model.media.columns(theta, data.history * (1 + STEP), model.taps)
+        raised = model.media.columns(theta, data.history * (1 + STEP), model.taps, frequency=data.frequency)
         return (torch.einsum("ngct,gt->nc", raised, data.weight) - total) / STEP
 
     def coefficient(self, theta: Mapping[str, Tensor], total: Tensor | None, model: MixModel) -> Tensor:

@@ -320,8 +320,9 @@ def lift_means(
         other = data.history[here].clone()
         other[..., bound.test.channel] = bound.comparison.to(other)[rows]
         c = bound.test.channel
-        now = model.media.columns(theta, data.history[here], model.taps)[:, :, c]
-        then = model.media.columns(theta, other, model.taps)[:, :, c]
+        often = data.frequency[here]
+        now = model.media.columns(theta, data.history[here], model.taps, frequency=often)[:, :, c]
+        then = model.media.columns(theta, other, model.taps, frequency=often)[:, :, c]
         difference = (now - then) * bound.counted.to(now)  # [N, G', T]
         own = coefficients[:, here, P + c]
         if model.link == "log":

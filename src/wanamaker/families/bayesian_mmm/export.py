@@ -14,7 +14,7 @@ from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.rows import mean_shift, part_names, row_parts, series_noise
 from wanamaker.nn.curve_table import media_knots, tabulated
 from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
-from wanamaker.predictions.mix_rows import observed_rows, padded_lead_in
+from wanamaker.predictions.mix_rows import observed_rows, padded_frequency, padded_lead_in
 
 NUM_DRIVER_KNOTS = 3  # straight lines
 
@@ -50,6 +50,9 @@ def predictions_of(
         parts[..., 0] += scale.log() + mean_shift(model, found.sigma)
     media = batch.media[:, 0].double().cpu().numpy()
     order, observed = observed_rows(batch.row.cpu().numpy(), series, time, media, panel, split_of)
+    if batch.frequency.shape[-1]:
+        observed["frequency"] = batch.frequency[:, 0].double().cpu().numpy()[order]
+        observed["lead_in_frequency"] = padded_frequency(panel, batch.media.shape[1])
     names, kinds = part_names(model)
     return MixPredictions(
         **observed,
@@ -131,7 +134,20 @@ def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> 
         driver_max=_stack(high, (G, 0)),
         own_price=prices,
         noise_sd=_array(noise_sd),
+        **_frequency_curves(model, theta),
     )
+
+
+def _frequency_curves(model: MixModel, theta: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """What a contact counts by its frequency, as `MixResponse` has it."""
+    if not model.media.by_frequency:
+        return {}
+    C, S = len(model.media.channels), len(next(iter(theta.values())))
+    usual, half, slope = np.zeros(C), np.ones((S, C)), np.ones((S, C))
+    usual[model.media.by_frequency] = _array(model.media.usual_frequency)
+    half[:, model.media.by_frequency] = _array(theta["frequency_half"])
+    slope[:, model.media.by_frequency] = _array(theta["frequency_slope"])
+    return {"usual_frequency": usual, "frequency_half": half, "frequency_slope": slope}
 
 
 def media_curves(model: MixModel, theta: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

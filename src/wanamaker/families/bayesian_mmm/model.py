@@ -92,6 +92,8 @@ class MixModel(nn.Module):
         likelihood: "normal", "student_t" or "negative_binomial" (log link, counts).
         adstock, saturation: of `shapes.ADSTOCKS`, `shapes.SATURATIONS`, for all channels or per channel with `default`.
         saturate_first: False: adstock, then saturation; True: the other way round; or per channel with `default`.
+        frequency: of `shapes.FREQUENCIES`, likewise: "hill" is reach x Hill(frequency), "contacts" counts every contact
+            alike, as it has to be for channels that are not given as reach and frequency.
         effect: what the prior of a channel's effect is about; see `effects.effect_prior`.
         priors: overrides of `PRIORS` and of the shapes' own.
         pooling: False gives every series its own media effects no room: all series respond alike.
@@ -109,6 +111,7 @@ class MixModel(nn.Module):
         adstock: str | Mapping[str, str] = "geometric",
         saturation: str | Mapping[str, str] = "hill",
         saturate_first: bool | Mapping[str, bool] = False,
+        frequency: str | Mapping[str, str] = "hill",
         effect: Mapping[str, Any] | None = None,
         priors: Mapping[str, Any] | None = None,
         pooling: bool = True,
@@ -135,6 +138,7 @@ class MixModel(nn.Module):
             )
         self.link, self.likelihood, self.media_scale_kind = link, likelihood, media_scale
         self.adstock, self.saturation, self.saturate_first = adstock, saturation, saturate_first
+        self.frequency = frequency
         self.effect_options, self.prior_options = dict(effect or {}), dict(priors or {})
         self.pooling, self.noise_by_size = bool(pooling), bool(noise_by_size)
         self.collapse = ("all" if likelihood == "normal" else "none") if collapse == "auto" else collapse
@@ -157,7 +161,9 @@ class MixModel(nn.Module):
         """
         self.schema, self.columns = schema, columns_of(schema)
         self.scales = PanelScales(schema)
-        self.media = MediaCurves(schema.media, self.adstock, self.saturation, self.saturate_first)
+        self.media = MediaCurves(
+            schema.media, self.adstock, self.saturation, self.saturate_first, self.frequency, schema.frequency
+        )
         G, C, D, P = len(schema.series), len(schema.media), len(self.columns.driver), len(self.columns.fixed)
         self.levels = {
             name: level.of_series for name, level in schema.levels.items() if self.pooling and 1 < len(level.groups) < G
@@ -165,6 +171,7 @@ class MixModel(nn.Module):
         self.level_sizes = {name: len(schema.levels[name].groups) for name in self.levels}
         self.num_known, self.num_columns = C + D, P + C + D
         self.register_buffer("usual_media", torch.ones(C, dtype=torch.float64))
+        self.register_buffer("usual_frequency", torch.ones(len(self.media.by_frequency), dtype=torch.float64))
         # What the effect priors are about: totals over the rows learnt from.
         self.register_buffer("kpi_sum", torch.ones((), dtype=torch.float64))
         self.register_buffer("spend_sum", torch.ones(C, dtype=torch.float64))
@@ -207,6 +214,8 @@ class MixModel(nn.Module):
         self.scales.fit(panel, learnt, self.media_scale_kind)
         check_media(panel, learnt, self.schema)
         self.usual_media.copy_(self.scales.usual_media(panel, learnt).double())
+        self.usual_frequency.copy_(self.scales.usual_frequency(panel, learnt)[self.media.by_frequency].double())
+        self.media.usual_frequency = self.usual_frequency.clone()
         self.kpi_sum.fill_(float(np.where(learnt, panel.kpi, 0.0).astype(np.float64).sum()))
         spend = np.where(learnt[..., None], panel.spend, 0.0).astype(np.float64).sum((0, 1))
         self.spend_sum.copy_(torch.from_numpy(spend))
@@ -216,6 +225,7 @@ class MixModel(nn.Module):
         """Take the scales of a state dict, and the priors that are told in them."""
         for name, buffer in self.named_buffers():
             buffer.copy_(state[prefix + name])
+        self.media.usual_frequency = self.usual_frequency.clone()
         self.flat = FlatSites(model_sites(self))
 
     def tensors(
@@ -242,10 +252,14 @@ class MixModel(nn.Module):
             base: the series over which totals of the effect prior are taken; None is `self.base`, or `data`.
         """
         base = self.base if base is None else base
-        media = self.media.columns(theta, data.history, self.taps)  # [N, G, C, T]
+        media = self.media.columns(theta, data.history, self.taps, frequency=data.frequency)  # [N, G, C, T]
         total = self.effect.total(theta, media, data, self) if base is None else None
         made = self._effects(theta, total, data, base)
         return Pieces(made.effect, made.spread, made.sigma, self._columns(media, data))
+
+    def _media(self, theta: Mapping[str, Tensor], block: PanelTensors) -> Tensor:
+        """Saturated media [N, G, C, T] of one of the blocks, whose windows are kept."""
+        return self.media.columns(theta, block.history, self.taps, block.windows, block.frequency)
 
     def _columns(self, media: Tensor, data: PanelTensors) -> Tensor:
         """[N, G, M, T] of media [N, G, C, T]."""
@@ -257,7 +271,7 @@ class MixModel(nn.Module):
     ) -> Effects:
         """Of the series of `data`; `total` is that of `EffectPrior.total` over them, where `base` is None."""
         if base is not None:  # the same on every rank
-            parts = ((self.media.columns(theta, b.history, self.taps, b.windows), b) for b in base.blocks)
+            parts = ((self._media(theta, b), b) for b in base.blocks)
             total = torch.stack([self.effect.total(theta, media, b, self) for media, b in parts]).sum(0)
             total = total * self.base_factor
         elif self.effect.needs_totals:
@@ -308,7 +322,7 @@ class MixModel(nn.Module):
         base = self.base if base is None else base
         made, totals = [], []
         for part in data.blocks:
-            media = self.media.columns(theta, part.history, self.taps, part.windows)
+            media = self._media(theta, part)
             if base is None:
                 totals.append(self.effect.total(theta, media, part, self))
             columns = self._columns(media, part)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wanamaker.data.media_panel import MediaPanel, PanelSchema
-from wanamaker.data.panel_scales import PanelScales, contacts
+from wanamaker.data.panel_scales import PanelScales, contact_frequency, contacts
 from wanamaker.families.bayesian_mmm.collapsed import fixed_gram
 from wanamaker.families.bayesian_mmm.media import windows_of
 
@@ -72,6 +72,8 @@ class PanelTensors:
         y: [G, T], KPI (or its logarithm) in units of its series' scale; 0 where not learnt from.
         mask: [G, T], 1 on rows that are learnt from.
         history: [G, T + L - 1, C], scaled media with what came before the first period, oldest first.
+        frequency: [G, T + L - 1, C], contacts per person they come with, 1 where there is none; [G, T + L - 1, 0] where
+            no channel is given as reach and frequency.
         fixed: [G, T, P].
         driver: [G, T, D], times the sign, so that coefficients are positive.
         weight: [G, T], KPI units per unit of a part: the series' scale, or the KPI with a log link; 0 where masked.
@@ -85,6 +87,7 @@ class PanelTensors:
     y: Tensor
     mask: Tensor
     history: Tensor
+    frequency: Tensor
     fixed: Tensor
     driver: Tensor
     weight: Tensor
@@ -162,6 +165,11 @@ def panel_tensors(
     if known:
         history[:, taps - 1 - known : taps - 1] = panel.lead_in[:, panel.lead_in.shape[1] - known :]
     history[:, taps - 1 :] = media
+    frequency = np.ones((*history.shape[:2], media.shape[2] if any(schema.frequency) else 0))
+    if any(schema.frequency):
+        frequency[:, taps - 1 :] = contact_frequency(panel)
+        if known:
+            frequency[:, taps - 1 - known : taps - 1] = contact_frequency(panel, lead=True)[:, -known:]
     history /= scales.media_scale.double().numpy()[:, None]
 
     values: dict[str, np.ndarray] = {"intercept": np.ones((G, T))}
@@ -188,6 +196,7 @@ def panel_tensors(
         "y": np.where(learnt, y, 0.0),
         "mask": learnt,
         "history": history,
+        "frequency": frequency,
         "fixed": stacked(columns.fixed, (1,) * len(columns.fixed)),
         "driver": stacked(columns.driver, columns.driver_sign),
         "weight": np.where(learnt, weight, 0.0),

@@ -105,8 +105,8 @@ def estimands(model: MixModel, u: Tensor, coefficients: Tensor, data: PanelTenso
         for part, place in chunks(u, chunk):
             theta = model.flat.constrain(part)
             b = coefficients[place, here].to(part)[..., P : P + C].unsqueeze(-1)  # [S, G, C, 1]
-            now = model.media.columns(theta, block.history, model.taps, known) * b
-            then = model.media.columns(theta, raised, model.taps, higher) * b
+            now = model.media.columns(theta, block.history, model.taps, known, block.frequency) * b
+            then = model.media.columns(theta, raised, model.taps, higher, block.frequency) * b
             contribution[place] += _summed(model, now, block.weight)
             marginal[place] += _gained(model, now, then, block.weight) / STEP
     paid = torch.tensor(model.schema.paid, device=u.device)

@@ -23,6 +23,7 @@ def options_of(net: MixModel, inference: Inference) -> dict[str, Any]:
         "adstock": net.adstock,
         "saturation": net.saturation,
         "saturate_first": net.saturate_first,
+        "frequency": net.frequency,
         "effect": net.effect_options,
         "priors": net.prior_options,
         "pooling": net.pooling,

@@ -97,10 +97,15 @@ def row_media(model: MixModel, theta: dict[str, Tensor], batch: MediaBatch) -> T
     kernel = model.media.kernel(theta, windows.shape[1])  # [S, C, L]
     first = model.media.saturate_first
     early = late = None
+    counted, axes = windows, "blc"
+    if places := model.media.by_frequency:
+        value = model.media.contact_value(theta, batch.frequency[..., places].double())  # [S, B, L, R]
+        counted, axes = windows.expand(len(kernel), -1, -1, -1), "sblc"
+        counted = counted.index_copy(-1, torch.tensor(places, device=value.device), windows[..., places] * value)
     if not all(first):
-        early = model.media.curve(torch.einsum("blc,scl->sbc", windows, kernel), theta)
+        early = model.media.curve(torch.einsum(f"{axes},scl->sbc", counted, kernel), theta)
     if any(first):
-        saturated = model.media.curve(windows.unsqueeze(0).expand(len(kernel), -1, -1, -1), theta)
+        saturated = model.media.curve(counted.expand(len(kernel), -1, -1, -1), theta)
         late = torch.einsum("sblc,scl->sbc", saturated, kernel)
     if late is None or early is None:
         return early if late is None else late

@@ -73,6 +73,13 @@ def _hill(x: Tensor, half: Tensor, slope: Tensor) -> Tensor:
     return _Hill.apply(x, half, slope)
 
 
+def _log_worth(frequency: Tensor, p: Mapping[str, Tensor]) -> Tensor:
+    """Of one f-th of f^s / (f^s + h^s)."""
+    half, slope = p["frequency_half"], p["frequency_slope"]
+    log_f = frequency.log()
+    return (slope - 1) * log_f - torch.logaddexp(slope * log_f, slope * half.log())
+
+
 HALF_LIFE = ["lognormal", 1.0, 0.8]
 
 ADSTOCKS: dict[str, Shape] = {
@@ -112,6 +119,12 @@ SATURATIONS: dict[str, Shape] = {
         lambda x, p: curves.gamma_cdf(x, p["shape"], p["rate"]),
     ),
 }
+FREQUENCIES: dict[str, Shape] = {
+    "contacts": Shape({}, lambda f, p: torch.zeros_like(f)),
+    # Meridian's medians for channels with reach and frequency; `frequency_half` is in contacts per person.
+    "hill": Shape({"frequency_half": ["lognormal", 2.1, 0.5], "frequency_slope": ["lognormal", 2.0, 0.4]}, _log_worth),
+}
+"""Logarithm of what a contact is worth at the frequency it comes with: all alike, or reach x Hill(frequency)."""
 IN_MEDIA_UNITS = {"half_saturation": 1, "scale": 1, "rate": -1}
 """Parameters that scale with the media, and with which power."""
 

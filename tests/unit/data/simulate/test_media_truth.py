@@ -11,6 +11,7 @@ from wanamaker.data.simulate.media_panel import SimulatedPanel, simulate_media_p
 from wanamaker.data.simulate.media_presets import CHANNELS, PRESETS, panel_simulation
 from wanamaker.data.simulate.media_response import carry_over, kernel, saturate
 from wanamaker.data.simulate.media_truth import PanelTruth
+from wanamaker.errors import UserError
 
 SATURATIONS = [
     Saturation("hill", half=0.7, slope=1.8),
@@ -294,6 +295,29 @@ def test_spend_of_a_national_channel_is_allotted_by_size() -> None:
     np.testing.assert_allclose(tv, market.size[:, None] * total, atol=0.011)
     search = truth.spend[..., truth.channels.index("search")]
     assert np.corrcoef(search)[0, 1:].max() < 0.99
+
+
+def test_contacts_count_by_their_frequency() -> None:
+    """The KPI without noise is what reach x Hill(frequency) makes of the columns of the file."""
+    options = panel_simulation("reach", {"geos": 2, "periods": 60, "pre_period": 0})
+    panel = simulate_media_panel(options)
+    truth, c = panel.truth, panel.truth.channels.index("video")
+    channel = options.channels[c]
+    reach, often = (panel.frame[f"video_{k}"].to_numpy().reshape(2, 60) for k in ("reach", "frequency"))
+    np.testing.assert_allclose(reach * often, truth.exposure[..., c], rtol=1e-9)
+    hill = reach * often**channel.frequency_slope / (often**channel.frequency_slope + channel.frequency_half**2.5)
+    counted = truth.exposure[..., c] * truth.contact_weight[..., c]
+    on = reach > 0
+    assert np.ptp(counted[on] / hill[on]) < 1e-9 * (counted[on] / hill[on]).mean()  # proportional
+    assert truth.contact_weight[..., c][on].std() > 0.1
+    assert (truth.contact_weight[..., truth.channels.index("tv")] == 1).all()
+    people = panel.frame["population"].to_numpy().reshape(2, 60)
+    assert (reach <= people).all()
+    assert (reach <= np.ceil(truth.exposure[..., c])).all()
+    with pytest.raises(UserError, match="frequency_half"):
+        panel_simulation("reach", {"channels": {"tv": {"frequency_half": 2.0}}})
+    with pytest.raises(UserError, match="budget_feedback"):
+        simulate_media_panel(panel_simulation("reach", {"endogeneity": {"budget_feedback": 1.0}}))
 
 
 def test_reach_and_frequency_make_up_the_contacts() -> None:

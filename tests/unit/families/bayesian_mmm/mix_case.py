@@ -25,6 +25,7 @@ def panel_case(
     drivers: bool = True,
     organic: bool = True,
     counts: bool = False,
+    frequency: bool = False,
 ) -> MediaPanel:
     """`series` in two categories, channels that are often off, a lead-in, drivers of known and of either direction."""
     draw = np.random.default_rng(seed)
@@ -47,6 +48,7 @@ def panel_case(
         period="W-SUN",
         periods_per_year=52.18,
         kpi_value=2.0,
+        frequency=tuple(name == "tv" for name in media) if frequency else (),
         **(extra if drivers else {}),
     ).with_calendar(("sin", "cos"), ("years",), {})
     C, shape = len(media), (series, periods)
@@ -54,17 +56,21 @@ def panel_case(
     amount = draw.gamma(1.0, 100.0, (*shape, C)) * (draw.random((*shape, C)) > 0.3) * size[..., None]
     before = draw.gamma(1.0, 100.0, (series, KNOWN_BEFORE, C)) * size[..., None]
     kpi = 1000 * size * np.exp(0.15 * draw.normal(size=shape) + 0.1 * np.tanh(amount[..., 0] / 150 / size))
+    often = 1.0 + draw.gamma(2.0, 1.0, amount.shape) * (np.arange(C) == 0) if frequency else None
+    earlier = 1.0 + draw.gamma(2.0, 1.0, before.shape) * (np.arange(C) == 0) if frequency else None
     wide = (lambda n: n) if drivers else (lambda n: 0)
     return MediaPanel(
         schema=schema,
         dates=np.datetime64("2024-01-07") + 7 * np.arange(periods),
         kpi=(draw.poisson(kpi / 50) if counts else kpi).astype(np.float32),
-        media=amount.astype(np.float32),
+        media=(amount if often is None else amount / often).astype(np.float32),
         spend=(amount * np.array([2.0, 0.5, 0.0])[:C]).astype(np.float32),
         lead_in=before.astype(np.float32),
         price=(2.0 + draw.random((*shape, wide(2)))).astype(np.float32),
         promotion=(draw.random((*shape, wide(2))) * (draw.random((*shape, wide(2))) > 0.6)).astype(np.float32),
         control=draw.normal(10.0, 3.0, (*shape, wide(2))).astype(np.float32),
+        contact_frequency=None if often is None else often.astype(np.float32),
+        lead_in_frequency=None if earlier is None else earlier.astype(np.float32),
     )
 
 

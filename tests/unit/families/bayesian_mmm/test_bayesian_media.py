@@ -3,9 +3,10 @@
 Axis letters: N draws, G series, C channels, T periods, L taps.
 """
 
+import numpy as np
 import pytest
 import torch
-from mix_case import TAPS, built, normal, panel_case, points
+from mix_case import TAPS, built, normal, panel_case, points, some_rows
 from torch import Tensor
 
 from wanamaker.errors import UserError
@@ -168,3 +169,40 @@ def test_mistakes_are_told() -> None:
         MediaCurves(CHANNELS, "none", {"tv": "hill"}, False)
     with pytest.raises(UserError, match="saturate_first: radio is no channel"):
         MediaCurves(CHANNELS, "none", "hill", {"radio": True})
+
+
+def test_contacts_count_by_their_frequency() -> None:
+    """Meridian's reach x Hill(frequency), adstocked, up to the worth of a contact at the usual frequency."""
+    panel = panel_case(drivers=False, frequency=True)
+    model, data = built(panel, frequency="hill", saturation={"default": "hill", "tv": "none"})
+    assert model.media.by_frequency == [0]  # the others are not given as reach and frequency
+    learnt = some_rows(panel)
+    window = slice(0, np.flatnonzero(learnt.any(0))[-1] + 1)
+    on = panel.media[:, window, 0] > 0
+    usual = panel.contact_frequency[:, window, 0][on].mean()
+    assert float(model.usual_frequency) == pytest.approx(usual, rel=1e-6)
+    theta = model.flat.constrain(points(model))
+    found = model.media.columns(theta, data.history, TAPS, frequency=data.frequency)[:, :, 0]  # [N, G, T]
+    half, slope = (theta[f"frequency_{k}"].reshape(-1, 1, 1) for k in ("half", "slope"))
+    reach = data.history[..., 0] / data.frequency[..., 0]
+    per_contact = curves.hill(torch.tensor(usual).double(), half, slope) / usual
+    effective = (reach * curves.hill(data.frequency[..., 0], half, slope) / per_contact).unsqueeze(-1)
+    kernel = model.media.kernel(theta, TAPS)[:, :1].unsqueeze(1)
+    expected = kernels.adstock(effective[:, :, TAPS - 1 :], kernel, effective[:, :, : TAPS - 1], "direct")[..., 0]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    u = points(model).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.log_density(u, data).sum(), u)
+    assert torch.isfinite(gradient).all()
+    by_name = model.flat.split(gradient)
+    assert (by_name["frequency_half"] != 0).all()
+    assert (by_name["frequency_slope"] != 0).all()
+
+
+def test_a_frequency_nobody_gave() -> None:
+    with pytest.raises(UserError, match=r"channel search.*data\.roles\.media\.search"):
+        built(panel_case(frequency=True), frequency={"search": "hill"})
+    with pytest.raises(UserError, match="choose from contacts, hill"):
+        built(panel_case(frequency=True), frequency="beta")
+    model, data = built(panel_case())  # "hill", of no channel here
+    assert model.media.by_frequency == []
+    assert data.frequency.shape[-1] == 0

@@ -22,6 +22,10 @@ OPTIONS = [
     {"link": "log", "likelihood": "student_t", "noise_by_size": True},
     {"link": "log", "likelihood": "negative_binomial"},
     {"media_scale": "global_max", "pooling": False},
+    {"frequency": "hill", "adstock": "delayed"},
+    {"frequency": {"tv": "contacts"}},
+    {"frequency": {"tv": "hill"}, "saturation": {"default": "hill", "tv": "none"}, "link": "log"},
+    {"frequency": "hill", "saturate_first": {"default": False, "tv": True}},
 ]
 
 
@@ -30,7 +34,7 @@ def names(options: dict) -> str:
 
 
 def case(options: dict, draws: int = 3):
-    panel = panel_case(counts=options.get("likelihood") == "negative_binomial")
+    panel = panel_case(counts=options.get("likelihood") == "negative_binomial", frequency="frequency" in options)
     model, data = built(panel, **options)
     coefficients = 0.2 * normal(draws, 4, model.num_columns, seed=5)
     P = len(model.columns.fixed)

@@ -67,6 +67,7 @@ def batch_of(panel: MediaPanel, rows: np.ndarray | None = None) -> MediaBatch:
         "control": panel.control[g, t],
         "season": np.stack([np.sin(angle), np.cos(angle)], 1).astype(np.float32),
         "trend": ((t - T / 2) / 52.18).astype(np.float32)[:, None],
+        "frequency": np.ones((len(rows), TAPS, 0), np.float32),
     }
     return MediaBatch(**{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()})
 
