@@ -8,7 +8,8 @@ coefficient is b = v * K / a, where v is what has the prior and
     roi           K = spend / value per unit of KPI  v = money back per money spent
     mroi          the same with a = (a at media 1 % higher - a) / 1 %: return of the last money
 
-which also takes shapes and effects apart: the ridge between them is the worst of a mix model's geometry. With a log
+which also takes shapes and effects apart: the ridge between them is the worst of a mix model's geometry. Organic
+channels cost nothing and have a contribution where the others have a return, as in Meridian. With a log
 link the totals are of first order: sum of KPI x part, instead of KPI x (1 - exp(-part)).
 
 Source: Google Meridian's `media_prior_type`, defined here at the shared effect rather than at realised ones.
@@ -52,11 +53,13 @@ class EffectPrior:
         kind: of `KINDS`.
         prior: as a recipe gives it, or None for the default.
         spend_informed: the median of a contribution is in proportion to spend (LightweightMMM).
+        returns: bool [C], the channels whose prior is about a return.
     """
 
     kind: str
     prior: Any
     spend_informed: bool
+    returns: Tensor
 
     @property
     def needs_totals(self) -> bool:
@@ -67,21 +70,30 @@ class EffectPrior:
         """The parameter "effect", [C]."""
         channels = list(schema.media)
         given = self.prior
-        if given is None and self.kind == "contribution":
-            share = torch.full((len(channels),), 1.0 / max(1, len(channels)), dtype=torch.float64)
-            paid = torch.tensor(schema.paid)
-            if self.spend_informed and bool(paid.any()):
-                money = spend_sum.to(share) * paid
-                share = torch.where(paid, money / money.sum().clamp(min=1e-30) * paid.double().mean(), share)
-            # A channel of nearly no spend keeps some room.
-            share = share.clamp(min=0.05 / max(1, len(channels)))
-            given = {
-                c: ["lognormal", MEDIA_SHARE * float(s), SHARE_SIGMA] for c, s in zip(channels, share, strict=True)
-            }
+        shares = zip(channels, self._shares(schema, spend_sum), self.returns.tolist(), strict=True)
+        free = {channel: share for channel, share, returns in shares if not returns}
+        if self.kind == "contribution" and given is None:
+            given = free
+        elif self.kind in ("roi", "mroi"):
+            table = (
+                given if isinstance(given, Mapping) else {"default": DEFAULTS[self.kind] if given is None else given}
+            )
+            given = {**free, **table}
         elif given is None:
             given = DEFAULTS[self.kind]
         made = site("prior", given if channels else ["lognormal", 1.0, 1.0], channels, "channel", "model.net.effect")
         return replace(made, name="effect")
+
+    def _shares(self, schema: PanelSchema, spend_sum: Tensor) -> list[list[Any]]:
+        """Default priors of contributions."""
+        share = torch.full((len(schema.media),), 1.0 / max(1, len(schema.media)), dtype=torch.float64)
+        paid = torch.tensor(schema.paid)
+        if self.spend_informed and bool(paid.any()):
+            money = spend_sum.to(share) * paid
+            share = torch.where(paid, money / money.sum().clamp(min=1e-30) * paid.double().mean(), share)
+        # A channel of nearly no spend keeps some room.
+        share = share.clamp(min=0.05 / max(1, len(schema.media)))
+        return [["lognormal", MEDIA_SHARE * s, SHARE_SIGMA] for s in share.tolist()]
 
     def total(self, theta: Mapping[str, Tensor], media: Tensor, data: PanelTensors, model: MixModel) -> Tensor:
         """What the prior divides by, summed over the series of `data`: [N, C].
@@ -98,7 +110,8 @@ class EffectPrior:
         if self.kind != "mroi":
             return total
         raised = model.media.columns(theta, data.history * (1 + STEP), model.taps, frequency=data.frequency)
-        return (torch.einsum("ngct,gt->nc", raised, data.weight) - total) / STEP
+        gained = (torch.einsum("ngct,gt->nc", raised, data.weight) - total) / STEP
+        return torch.where(self.returns.to(total.device), gained, total)
 
     def coefficient(self, theta: Mapping[str, Tensor], total: Tensor | None, model: MixModel) -> Tensor:
         """b [N, C] of the parameter "effect".
@@ -115,7 +128,7 @@ class EffectPrior:
         if self.kind == "coefficient":
             return value
         assert total is not None
-        wanted = model.kpi_sum if self.kind == "contribution" else model.spend_sum / model.schema.kpi_value
+        wanted = torch.where(self.returns.to(total.device), model.spend_sum / model.schema.kpi_value, model.kpi_sum)
         return value * wanted / total.clamp(min=1e-30)
 
 
@@ -127,17 +140,12 @@ def effect_prior(options: Mapping[str, Any], schema: PanelSchema) -> EffectPrior
         schema: of the panel.
 
     Raises:
-        UserError: an unknown option, or a return prior where a channel costs nothing.
+        UserError: an unknown option.
     """
     if unknown := sorted(set(options) - {"kind", "prior", "spend_informed"}):
         raise UserError(f"model.net.effect: unknown {', '.join(unknown)}; there are kind, prior, spend_informed.")
     kind = options.get("kind", "contribution")
     if kind not in KINDS:
         raise UserError(f"model.net.effect.kind={kind!r}: choose from {', '.join(KINDS)}.")
-    if kind in ("roi", "mroi") and not all(schema.paid):
-        free = [c for c, paid in zip(schema.media, schema.paid, strict=True) if not paid]
-        raise UserError(
-            f"model.net.effect.kind={kind}: {', '.join(free)} is organic and has no return on spend; take "
-            "kind=contribution."
-        )
-    return EffectPrior(kind, options.get("prior"), bool(options.get("spend_informed", False)))
+    returns = torch.tensor(schema.paid, dtype=torch.bool) & (kind in ("roi", "mroi"))
+    return EffectPrior(kind, options.get("prior"), bool(options.get("spend_informed", False)), returns)

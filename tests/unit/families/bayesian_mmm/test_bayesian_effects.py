@@ -14,6 +14,8 @@ from wanamaker.families.bayesian_mmm.effects import MEDIA_SHARE, effect_prior
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.posterior_draws import estimands
 
+MAIL = ["lognormal", 0.05, 0.5]
+
 
 def shared_coefficients(model: MixModel, effect: Tensor, series: int) -> Tensor:
     """[N, G, Q] of series that do not differ."""
@@ -24,15 +26,16 @@ def shared_coefficients(model: MixModel, effect: Tensor, series: int) -> Tensor:
 @pytest.mark.parametrize("saturate_first", [False, True])
 @pytest.mark.parametrize("kind", ["contribution", "roi", "mroi"])
 def test_the_estimand_is_the_parameter(kind: str, saturate_first: bool) -> None:
-    panel = panel_case(organic=kind == "contribution")
+    panel = panel_case()
     model, data = built(panel, effect={"kind": kind}, saturate_first=saturate_first)
     u = points(model)
     theta = model.flat.constrain(u)
     pieces = model.pieces(theta, data)
     found = estimands(model, u, shared_coefficients(model, pieces.effect, 4), data, chunk=2)
     C = len(panel.schema.media)
-    value = found["contribution"] / model.kpi_sum if kind == "contribution" else found[kind]
-    torch.testing.assert_close(value, theta["effect"], rtol=1e-12, atol=0)
+    share = found["contribution"] / model.kpi_sum
+    value = share if kind == "contribution" else torch.where(torch.tensor(panel.schema.paid), found[kind], share)
+    torch.testing.assert_close(value, theta["effect"], rtol=1e-12, atol=0)  # organic: always a contribution
     # by hand: KPI units over the rows learnt from, and money
     total = (pieces.columns[:, :, :C] * pieces.effect[:, None, :C, None] * data.weight[:, None]).sum((1, 3))
     torch.testing.assert_close(found["contribution"], total, rtol=1e-12, atol=0)
@@ -110,13 +113,20 @@ def test_priors_by_channel() -> None:
     assert found.second.tolist() == [1.0, 0.2, 1.0]
 
 
+def test_organic_channels_have_a_contribution_beside_returns() -> None:
+    model, _ = built(panel_case(), effect={"kind": "roi"})
+    found = next(s for s in model.flat.sites if s.name == "effect")
+    assert found.first.tolist() == [1.2, 1.2, pytest.approx(MEDIA_SHARE / 3)]
+    model, _ = built(panel_case(), effect={"kind": "mroi", "prior": {"default": ["lognormal", 2, 1], "mail": MAIL}})
+    found = next(s for s in model.flat.sites if s.name == "effect")
+    assert found.first.tolist() == [2, 2, MAIL[1]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"kind": "roas"}, "model.net.effect.kind='roas': choose from contribution, roi, mroi, coefficient"),
         ({"kid": "roi"}, "model.net.effect: unknown kid; there are kind, prior, spend_informed"),
-        ({"kind": "roi"}, "mail is organic and has no return on spend; take kind=contribution"),
-        ({"kind": "mroi"}, "mail is organic"),
     ],
 )
 def test_mistakes_are_told(options: dict, message: str) -> None:
