@@ -69,3 +69,40 @@ def _last(values: np.ndarray, periods: int, before: float) -> np.ndarray:
     if least := min(known, periods):
         out[:, -least:] = values[:, -least:]
     return out
+
+
+class PanelNames(Protocol):
+    """Names and units of a panel, as `wanamaker.data.media_panel.PanelSchema` has them."""
+
+    series: tuple[str, ...]
+    media: tuple[str, ...]
+    promotion: tuple[str, ...]
+    price: tuple[str, ...]
+    own_price: tuple[int, ...]
+    paid: tuple[bool, ...]
+    national: tuple[bool, ...]
+    kpi: str
+    kpi_unit: str
+    money_unit: str
+    price_unit: str
+    kpi_value: float
+    period: str
+    periods_per_year: float
+
+
+def response_words(names: PanelNames) -> dict[str, Any]:
+    """What a `MixResponse` has from the panel alone: names, units, calendar, which channels cost, own prices."""
+    G, C, offset = len(names.series), len(names.media), len(names.promotion)
+    own = [offset + p if p >= 0 else -1 for p in (names.own_price or [-1] * G)]
+    plain = ("kpi", "kpi_unit", "money_unit", "period")
+    return {name: getattr(names, name) for name in plain} | {
+        "series": names.series,
+        "channels": names.media,
+        "drivers": (*names.promotion, *names.price),
+        "price_unit": names.price_unit or names.money_unit,
+        "kpi_value": float(names.kpi_value),
+        "periods_per_year": float(names.periods_per_year),
+        "paid": np.array(names.paid, dtype=bool),
+        "national": np.array(names.national or [False] * C, dtype=bool),
+        "own_price": np.array(own, dtype=np.int64),
+    }

@@ -14,7 +14,7 @@ from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.rows import mean_shift, part_names, row_parts, series_noise
 from wanamaker.nn.curve_table import media_knots, tabulated
 from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
-from wanamaker.predictions.mix_rows import observed_rows, padded_frequency, padded_lead_in
+from wanamaker.predictions.mix_rows import observed_rows, padded_frequency, padded_lead_in, response_words
 
 NUM_DRIVER_KNOTS = 3  # straight lines
 
@@ -75,10 +75,9 @@ def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> 
     unit = scale[None, :, None] if model.link == "identity" else torch.ones(1, 1, 1, dtype=torch.float64)
     own = coefficients.to(u) * unit  # [S, G, Q]
     grid, curve, slope = media_curves(model, theta)
-    drivers, kinds, transforms, reference, low, high, gain = [], [], [], [], [], [], []
+    kinds, transforms, reference, low, high, gain = [], [], [], [], [], []
     for kind in ("promotion", "price"):
         for j, name in enumerate(getattr(schema, kind)):
-            drivers.append(name)
             kinds.append(kind)
             transforms.append("log_ratio" if kind == "price" else "scaled")
             whole = scales.price_reference[:, j] if kind == "price" else scales.promotion_scale[j].expand(G)
@@ -91,28 +90,15 @@ def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> 
                 gain.append(own[..., P + C + at] * model.columns.driver_sign[at])
             else:
                 gain.append(own[..., model.columns.fixed.index(name)])
-    D = len(drivers)
+    D = len(kinds)
     table = _lines(kinds, reference, low, high)  # [D, J]
     noise_sd = series_noise(model, u) * scale
     if model.likelihood == "student_t":  # standard deviation of the distribution, not its scale
         dof = theta["dof"].clamp(min=2.1)
         noise_sd = noise_sd * (dof / (dof - 2)).sqrt()
-    offset = len(schema.promotion)
-    prices = np.array([offset + p if p >= 0 else -1 for p in (schema.own_price or [-1] * G)], dtype=np.int64)
     return MixResponse(
-        series=schema.series,
-        channels=schema.media,
-        drivers=tuple(drivers),
+        **response_words(schema),
         link=model.link,
-        kpi=schema.kpi,
-        kpi_unit=schema.kpi_unit,
-        money_unit=schema.money_unit,
-        price_unit=schema.price_unit or schema.money_unit,
-        kpi_value=float(schema.kpi_value),
-        period=schema.period,
-        periods_per_year=float(schema.periods_per_year),
-        paid=np.array(schema.paid, dtype=bool),
-        national=np.array(schema.national or [False] * C, dtype=bool),
         adstock=_array(model.media.kernel(theta, taps) if C else torch.zeros(S, 0, taps)),
         adstock_first=~np.array(model.media.saturate_first, dtype=bool),
         media_scale=_array(scales.media_scale),
@@ -132,7 +118,6 @@ def response_of(model: MixModel, u: Tensor, coefficients: Tensor, taps: int) -> 
         driver_amplitude=_stack(gain, (S, G, 0)),
         driver_min=_stack(low, (G, 0)),
         driver_max=_stack(high, (G, 0)),
-        own_price=prices,
         noise_sd=_array(noise_sd),
         **_frequency_curves(model, theta),
     )

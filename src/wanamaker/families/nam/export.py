@@ -14,7 +14,7 @@ from wanamaker.families.nam.losses import Likelihood
 from wanamaker.families.nam.net import NamNet
 from wanamaker.nn.curve_table import media_knots, tabulated
 from wanamaker.predictions import MixPredictions, MixResponse
-from wanamaker.predictions.mix_rows import observed_rows, padded_lead_in
+from wanamaker.predictions.mix_rows import observed_rows, padded_lead_in, response_words
 
 NUM_DRIVER_KNOTS = 65
 
@@ -85,22 +85,9 @@ def response_of(net: NamNet, loss: Likelihood, taps: int) -> MixResponse:
             low.append(scales.promotion_range[0])
             high.append(scales.promotion_range[1])
         gain.append(net.drivers[name].amplitude().double() * unit)
-    offset = len(schema.promotion)
-    own = np.array([offset + p if p >= 0 else -1 for p in (schema.own_price or [-1] * G)], dtype=np.int64)
     return MixResponse(
-        series=schema.series,
-        channels=schema.media,
-        drivers=(*schema.promotion, *schema.price),
+        **response_words(schema),
         link=net.link,
-        kpi=schema.kpi,
-        kpi_unit=schema.kpi_unit,
-        money_unit=schema.money_unit,
-        price_unit=schema.price_unit or schema.money_unit,
-        kpi_value=float(schema.kpi_value),
-        period=schema.period,
-        periods_per_year=float(schema.periods_per_year),
-        paid=np.array(schema.paid, dtype=bool),
-        national=np.array(schema.national or [False] * C, dtype=bool),
         adstock=_array(kernel),
         adstock_first=np.ones(C, dtype=bool),
         media_scale=_array(scales.media_scale),
@@ -119,7 +106,6 @@ def response_of(net: NamNet, loss: Likelihood, taps: int) -> MixResponse:
         driver_amplitude=_stack(gain, (M, G, 0)),
         driver_min=_stack(low, (G, 0)),
         driver_max=_stack(high, (G, 0)),
-        own_price=own,
         noise_sd=_array(noise_sd),
     )
 
