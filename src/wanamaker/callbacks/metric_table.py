@@ -11,7 +11,8 @@ class MetricTable(Callback):
     """Prints what was logged last, a row per metric and a column per stage, after training, validation and test.
 
     `val/ap` stands in row `ap`, column `val`; metrics with a third part, such as `val/ap_class/cup`, make a table
-    of their own, named by the second. Only rank zero prints.
+    of their own, named by the second. Where several of these have the same third parts, such as `test/qini/coupon` and
+    `test/autoc/coupon`, they are the rows of one table with a column for each. Only rank zero prints.
 
     Args:
         digits: Significant digits.
@@ -47,7 +48,7 @@ class MetricTable(Callback):
             title: Of the first table.
 
         Returns:
-            The overview, then one table per group of three-part names.
+            The overview, then tables of three-part names.
         """
         groups: dict[str, dict[str, dict[str, float]]] = {}
         for name, value in metrics.items():
@@ -55,11 +56,23 @@ class MetricTable(Callback):
             stage = parts[0] if len(parts) > 1 else ""
             group = parts[1] if len(parts) > 2 else ""
             groups.setdefault(group, {}).setdefault(parts[-1], {})[stage] = value
-        return [self._table(f"{title}: {group}" if group else title, groups[group]) for group in sorted(groups)]
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for group in sorted(groups):
+            stages = {stage for row in groups[group].values() for stage in row}
+            alike.setdefault((*sorted(stages), *groups[group]) if group else (), []).append(group)
+        made = []
+        for members in alike.values():
+            if len(members) == 1:
+                made.append(self._table(f"{title}: {members[0]}" if members[0] else title, groups[members[0]]))
+                continue
+            for stage in sorted({stage for row in groups[members[0]].values() for stage in row}):
+                rows = {group: {name: row[stage] for name, row in groups[group].items()} for group in members}
+                made.append(self._table(f"{title}, {stage}" if title.lower() != stage else title, rows))
+        return made
 
     def _table(self, title: str, rows: dict[str, dict[str, float]]) -> Table:
-        found = {stage for row in rows.values() for stage in row}
-        stages = [s for s in STAGES if s in found] + sorted(found - set(STAGES))
+        found = list(dict.fromkeys(stage for row in rows.values() for stage in row))
+        stages = [s for s in STAGES if s in found] + [s for s in found if s not in STAGES]
         table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", border_style="dim")
         table.add_column("metric", overflow="fold")
         for stage in stages:

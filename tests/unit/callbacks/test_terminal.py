@@ -135,3 +135,12 @@ def test_only_rank_zero_prints(make_trainer: Make, toy: type, capfd: pytest.Capt
     text = capfd.readouterr().out
     assert text.count("After epoch 1") == 1
     assert text.count("epoch 1/1") == 1
+
+
+def test_groups_with_the_same_parts_are_one_table() -> None:
+    names = ("test/qini/coupon", "test/qini/notice", "test/autoc/coupon", "test/autoc/notice", "test/loss/visit/coupon")
+    tables = MetricTable().tables({name: float(place) for place, name in enumerate(names)} | {"test/all": 9.0}, "Test")
+    assert [table.title for table in tables] == ["Test", "Test", "Test: loss"]
+    joined = tables[1]
+    assert [str(column.header) for column in joined.columns] == ["metric", "coupon", "notice"]
+    assert [list(column.cells) for column in joined.columns] == [["autoc", "qini"], ["2", "0"], ["3", "1"]]
