@@ -137,7 +137,9 @@ class FeatureEncoder(nn.Module):
         if self.numeric:
             absent = numeric.isnan()
             filled = torch.where(absent, self.fill, numeric)
-            scaled = torch.where(self.logged, filled.clamp(min=0).log1p(), filled)
+            scaled = filled.clone()
+            if len(places := self.logged.nonzero().flatten()):  # logarithms cost more than all else here
+                scaled[:, places] = filled[:, places].clamp(min=0).log1p()
             parts += [((scaled - self.mean) / self.sd).clamp(-_LIMIT, _LIMIT), (absent & self.flagged).float()]
             if self.pieces:
                 width = self.edges.diff()  # [F, P]

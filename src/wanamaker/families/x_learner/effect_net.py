@@ -73,6 +73,7 @@ class EffectNet(nn.Module):
         self.register_buffer("base", torch.zeros(C, A, Y))
         self.register_buffer("scale", torch.ones(C, A, Y))
         self.register_buffer("average", torch.zeros(A, Y))
+        self.register_buffer("common", torch.zeros(A, Y))
         self.register_buffer("limits", torch.full((2, schema.num_arms, Y), float("inf")))
         self.limits[0].neg_()
         self.register_buffer("shift", torch.zeros(schema.num_arms, Y))
@@ -104,6 +105,19 @@ class EffectNet(nn.Module):
             else:
                 effects.append(mu_0 * ((base[..., y] + offset).clamp(-_LOG_LIMIT, _LOG_LIMIT).exp() - 1))
         return EffectOutput(torch.stack(effects, dim=-1), values - bias)
+
+    def proportional(self, control_mean: Tensor) -> Tensor:
+        """Effects of offers that move everybody's odds, or amounts, alike; [..., A, Y] of mu_0 [..., Y]."""
+        mu_0, effects = control_mean.unsqueeze(-2), []
+        for y, kind in enumerate(self.kinds):
+            own, common = mu_0[..., y], self.common[:, y]
+            if kind == "binary":
+                effects.append((torch.logit(own, eps=_TINY) + common).sigmoid() - own)
+            elif kind == "zero_inflated":
+                effects.append(own * (common.exp() - 1))
+            else:
+                effects.append(common.expand(*own.shape[:-1], -1))
+        return torch.stack(effects, dim=-1)
 
     def targets(self, mean: Tensor, propensity: Tensor, batch: UpliftBatch) -> Targets:
         """Pseudo-outcomes of a batch with winsorised residuals; means of the residuals stay what they were."""
@@ -143,6 +157,7 @@ class EffectNet(nn.Module):
                 self.shift[k, y] = float((own - own.clamp(low, high)).mean())
         whole = targets(("dr",), mean, propensity, treatment, rest, known)
         self.average.copy_(_moments(whole, batch.weight)[0][0])
+        self.common.copy_(_common_change(self.kinds, mean[:, 0], self.average.double(), batch.weight.double()))
         if not self.nets:
             return
         cut = torch.minimum(torch.maximum(rest, self.limits[0][treatment]), self.limits[1][treatment])
@@ -159,6 +174,30 @@ class EffectNet(nn.Module):
             else:
                 ratio = 1 + level[..., y] / control[y].clamp(min=1e-12)
                 self.base[..., y] = ratio.clamp(min=1e-6).log().clamp(-_LOG_LIMIT / 2, _LOG_LIMIT / 2)
+
+
+def _common_change(kinds: tuple[str, ...], control: Tensor, average: Tensor, weight: Tensor) -> Tensor:
+    """The change of log odds or log amounts, the same for all, whose effects have the right mean; [A, Y].
+
+    Args:
+        kinds: Y kinds of outcomes. control: mu_0 [N, Y]. average: [A, Y], the mean effects. weight: [N].
+    """
+    weight = weight / weight.sum()
+    found = average.clone()
+    for y, kind in enumerate(kinds):
+        own = control[:, y]
+        if kind == "zero_inflated":
+            ratio = 1 + average[:, y] / (weight @ own).clamp(min=1e-12)
+            found[:, y] = ratio.clamp(min=1e-6).log().clamp(-_LOG_LIMIT, _LOG_LIMIT)
+        elif kind == "binary":
+            logit = torch.logit(own, eps=_TINY)
+            low, high = torch.full_like(average[:, y], -10.0), torch.full_like(average[:, y], 10.0)
+            for _ in range(60):  # the mean effect rises with the change
+                middle = (low + high) / 2
+                above = weight @ ((logit[:, None] + middle).sigmoid() - own[:, None]) > average[:, y]
+                low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+            found[:, y] = (low + high) / 2
+    return found
 
 
 def _moments(wanted: Targets, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,9 @@ factor, so that heavy tails are cut once, in r:
 | r | delta + 1[k] r / (1 - g) - 1[0] r / g | (1 - g)^2 on k, g^2 on 0 | Nie & Wager 2021 |
 
 with g = e_k / (e_k + e_0), the probability of offer k among its own rows and the control's. The S and T learners have
-no effect net: their effect is delta.
+no effect net: their effect is delta. Nor has `proportional`, whose offers move everybody's odds (or amounts) alike, so
+that it ranks customers by their expected outcome: where that is all there is, it is hard to beat (Fernández-Loría and
+Provost 2022, JMLR 23(59)).
 
 Axis letters: B batch rows, K arms, A = K - 1 offers, Y outcomes, M members, C effect nets, E estimates.
 """
@@ -29,6 +31,7 @@ NETS: dict[str, tuple[str, ...]] = {
     "x": ("x0", "x1"),
     "dr": ("dr",),
     "r": ("r",),
+    "proportional": (),
     "stack": ("x0", "x1", "dr", "r"),
 }
 ESTIMATES: dict[str, tuple[str, ...]] = {
@@ -37,7 +40,8 @@ ESTIMATES: dict[str, tuple[str, ...]] = {
     "x": ("x",),
     "dr": ("dr",),
     "r": ("r",),
-    "stack": ("x", "dr", "r", "difference", "constant"),
+    "proportional": ("proportional",),
+    "stack": ("x", "dr", "r", "difference", "proportional", "constant"),
 }
 
 
@@ -130,6 +134,7 @@ def estimates(
     mean: Tensor,
     propensity: Tensor,
     average: Tensor,
+    proportional: Tensor,
 ) -> Tensor:
     """Each member's estimates of the effects.
 
@@ -146,6 +151,7 @@ def estimates(
         mean: [B, K, Y], their average.
         propensity: [B, K].
         average: [A, Y], effects averaged over all rows.
+        proportional: [M, B, A, Y], of `EffectNet.proportional`.
 
     Returns:
         [E, M, B, A, Y].
@@ -158,5 +164,5 @@ def estimates(
         own = member_mean - mean
         moved = g * own[..., 1:, :] - (1 - g) * own[..., :1, :]
         found["x"] = g * found["x0"] + (1 - g) * found["x1"] + moved
-    found |= {"difference": delta, "constant": average.expand_as(delta)}
+    found |= {"difference": delta, "constant": average.expand_as(delta), "proportional": proportional}
     return torch.stack([found[name] for name in names])

@@ -34,7 +34,9 @@ def prepared(effects: EffectNet, rows: dict[str, Tensor]) -> dict[str, np.ndarra
         weight=rows["weight"],
     )
     effects.prepare(rows["mean"], rows["propensity"], batch)
-    return {name: getattr(effects, name).cpu().numpy() for name in ("base", "scale", "average", "limits", "shift")}
+    return {
+        name: getattr(effects, name).cpu().numpy() for name in ("base", "scale", "average", "common", "limits", "shift")
+    }
 
 
 def calibration_of(

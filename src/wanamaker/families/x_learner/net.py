@@ -22,6 +22,8 @@ from wanamaker.families.x_learner.nuisance import OUTCOME_NETS, NuisanceNet, Nui
 
 CALIBRATIONS = ("auto", "isotonic", "none")
 KNOTS = 20
+ROWS_AT_ONCE = 2048
+"""Rows whose layers fit into a processor's cache."""
 
 
 class Judgement(NamedTuple):
@@ -62,8 +64,8 @@ class XLearnerNet(nn.Module):
     Parameters are made by `build`, when the experiment is known.
 
     Args:
-        learner: "s", "t", "x", "dr", "r" (see `effects`), or "stack": the mixture of x, dr, r, t and one effect for all
-            that has the least held-out loss.
+        learner: "s", "t", "x", "dr", "r", "proportional" (see `effects`), or "stack": the mixture of x, dr, r, t,
+            proportional and one effect for all that has the least held-out loss.
         folds: K folds of cross-fitting, at least 2. replicas: R members for each fold.
         fold_seed: decides the folds and the bootstrap weights.
         bootstrap: how members see different samples: of `BOOTSTRAPS`; needed for intervals, useless with one replica.
@@ -197,14 +199,16 @@ class XLearnerNet(nn.Module):
         nuisances = self.nuisance.average(raw, use)
         of_net = self.effects(batch, nuisances.mean[:, 0]).effect
         heads = self.nuisance.heads
+        member_mean = heads.mean(heads.natural(raw.raw))  # [M, B, K, Y]
         found = estimates(
             self.estimate_names,
             self.nets,
             of_net,
-            heads.mean(heads.natural(raw.raw)),
+            member_mean,
             nuisances.mean,
             nuisances.propensity,
             self.effects.average,
+            self.effects.proportional(member_mean[:, :, 0]),
         )
         return Judgement(raw, nuisances, found, use)
 
@@ -217,6 +221,10 @@ class XLearnerNet(nn.Module):
             seen: bool [B], see `judge`; None for new customers.
         """
         seen = torch.zeros(len(batch.row), dtype=torch.bool, device=batch.row.device) if seen is None else seen
+        if len(batch.row) > ROWS_AT_ONCE and batch.row.device.type == "cpu":
+            parts = zip(*(value.split(ROWS_AT_ONCE) for value in (*batch, seen)), strict=True)
+            made = [self(UpliftBatch(*part[:-1]), part[-1]) for part in parts]
+            return Uplift(*(torch.cat(values) for values in zip(*made, strict=True)))
         judged = self.judge(batch, seen)
         members = (judged.estimates * self.mixture[:, None, None]).sum(0)  # [M, B, A, Y]
         raw_effect = member_mean(members, judged.use)

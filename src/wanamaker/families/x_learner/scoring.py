@@ -63,7 +63,7 @@ def relative_loss(sums: np.ndarray, mixture: np.ndarray) -> np.ndarray:
 def best_mixture(sums: np.ndarray) -> np.ndarray:
     """Weights of the estimates, not negative, of sum 1, with the least loss: [E, A, Y].
 
-    The optimum is that of its own support, so that all supports (31 for five estimates) are tried: exact, and the same
+    The optimum is that of its own support, so that all supports (63 for six estimates) are tried: exact, and the same
     everywhere.
     """
     E, _, A, Y = (len(sums) - 2, None, *sums.shape[2:])

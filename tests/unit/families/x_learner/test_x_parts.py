@@ -145,6 +145,28 @@ def test_effects_begin_at_the_average(head: str, kind: str):
     assert (effect - truth).abs().max() < 4 * error + (0.15 * truth if head == "anchored" else 0)
 
 
+@pytest.mark.parametrize("kind", ["binary", "zero_inflated", "continuous"])
+def test_proportional_effects_move_all_alike_and_have_the_right_mean(kind: str):
+    case = example(rows=4000, arms=3, kind=kind)
+    effects = built(case, learner="proportional").effects
+    mean = torch.as_tensor(case.mean, dtype=torch.float32).unsqueeze(-1)
+    effects.prepare(mean, torch.full((4000, 3), 1 / 3), case.batch)
+    found = effects.proportional(mean[:, 0])  # [N, A, 1]
+    torch.testing.assert_close(found.mean(0), effects.average, rtol=1e-3, atol=1e-5)
+    mu_0 = mean[:, 0].expand(-1, 2)
+    if kind == "binary":
+        change = torch.logit(found[..., 0] + mu_0) - torch.logit(mu_0)
+    elif kind == "zero_inflated":
+        change = found[..., 0] / mu_0
+    else:
+        change = found[..., 0]
+    assert change.std(0).max() < 1e-3 * change.abs().max()
+    # each member speaks by its own expected outcomes
+    several = effects.proportional(torch.stack([mean[:, 0], 0.5 * mean[:, 0]]))
+    assert several.shape == (2, 4000, 2, 1)
+    torch.testing.assert_close(several[0], found)
+
+
 def test_winsorised_residuals_keep_their_mean():
     case = example(rows=20_000, kind="zero_inflated")
     net = built(case, learner="dr")
@@ -245,7 +267,7 @@ def test_calibration_without_any_signal_is_one_number():
 # -- the net as a whole ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("learner", ["s", "t", "x", "dr", "r", "stack"])
+@pytest.mark.parametrize("learner", ["s", "t", "x", "dr", "r", "proportional", "stack"])
 @pytest.mark.parametrize("arms", [2, 3])
 def test_every_learner_speaks_in_a_notebook(learner: str, arms: int):
     case = example(rows=50, arms=arms, probabilities=arms == 2)
