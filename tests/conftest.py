@@ -9,8 +9,19 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: several tests and their processes run at a time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "tests" / "toy"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In parallel runs, tests of a file stay together for their fixtures; those of every tiny recipe likewise."""
+    for item in items:
+        recipe = getattr(item, "callspec", None) and item.callspec.params.get("tiny")
+        group = f"{item.path.relative_to(ROOT)}{f':{recipe}' if isinstance(recipe, str) else ''}"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ categorical: [zip_code]             names written as numbers; text is categorica
 drop: [name]                        columns that are no features
 cost: cost                          money spent on the row, for reports
 weight: weight                      customers the row stands for
-probabilities: null                 estimate them; "equal"; or {No E-Mail: 0.5, Mens E-Mail: 0.5}, of the randomisation
+probabilities: null                 estimate them; "equal" of the values in the file; or {No E-Mail: 0.5, ...}
 """
 
 from __future__ import annotations
@@ -196,8 +196,9 @@ class ExperimentRoles:
         """
         if self.probabilities is None:
             return ()
-        if isinstance(self.probabilities, str):
-            return (1 / len(arms),) * len(arms)
+        if isinstance(self.probabilities, str):  # of the values in the file; an offer that joins several has them all
+            drawn = [1 if self.arms is None or name == self.control else len(self.arms[name]) for name in arms]
+            return tuple(number / sum(drawn) for number in drawn)
         for name in arms:
             if name not in self.probabilities:
                 raise UserError(f"data.roles.probabilities lacks arm {name!r}; it has {', '.join(self.probabilities)}.")

@@ -129,3 +129,12 @@ def test_mistakes_in_the_split(split: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         parse_experiment_split(split)
     assert message in str(error.value)
+
+
+def test_equal_is_about_the_values_in_the_file() -> None:
+    given = {"treatment": "segment", "control": "none", "outcomes": ["visit"], "probabilities": "equal"}
+    roles = ExperimentRoles.from_config({**given, "arms": {"any e-mail": ["Mens", "Womens"]}})
+    assert roles.arm_probabilities(("none", "any e-mail")) == pytest.approx((1 / 3, 2 / 3))
+    assert ExperimentRoles.from_config(given).arm_probabilities(("none", "Mens", "Womens")) == pytest.approx(
+        (1 / 3,) * 3
+    )
