@@ -1,0 +1,1 @@
+"""The uplift family of this repository beside its peers: see `uplift.py` beside this folder."""
