@@ -25,8 +25,9 @@ $(READY): pyproject.toml requirements.lock
 train: $(READY)
 	$(BIN)/python train.py experiment=faster_rcnn_shelf_quick trainer.devices=2
 
+# Files in parallel, one thread each: half of them waits for other processes to start.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m 'slow or not slow'
