@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from wanamaker.data.experiment import ExperimentDataModule
 from wanamaker.data.panel_source import PanelSource
-from wanamaker.data.simulate.cache_lock import only_one
+from wanamaker.data.simulate.cache_lock import REMEDY, only_one
 from wanamaker.data.transactions_experiment import ID, TREATMENT, build_experiment, outcome_roles
 from wanamaker.data.transactions_roles import TransactionRoles
 from wanamaker.data.transactions_source import read_transactions
@@ -35,7 +35,6 @@ VERSION = 1
 """Raise this when the same transactions make another table: it is part of the folder's name."""
 
 TABLE, REPORT = "experiment.parquet", "report.json"
-REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
 
 
 class TransactionExperimentDataModule(ExperimentDataModule):

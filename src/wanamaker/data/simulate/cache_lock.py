@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from wanamaker.errors import UserError
+
+REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
 
 
 @contextlib.contextmanager
@@ -31,3 +37,47 @@ def only_one(target: Path, doing: str) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def made_once(target: Path, complete: Callable[[Path], bool], write: Callable[[Path], None], thing: str) -> Path:
+    """A folder of the cache, made now if it is not there yet.
+
+    Safe to call from several processes: the others wait for the first. Where the file system knows no locks each
+    makes its own, and the first to finish wins.
+
+    Args:
+        target: the folder.
+        complete: whether all of it is there.
+        write: fills a folder that is there; it becomes `target` by a rename, so that a reader finds it whole.
+        thing: what it is, for messages, such as "panel".
+
+    Raises:
+        UserError: the folder cannot be written; nothing is left behind.
+    """
+    if complete(target):
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(target, f"simulates the {thing}") as alone:
+            if not complete(target):
+                if alone:  # what a killed process left
+                    for leftover in target.parent.glob(f".{target.name}.part-*"):
+                        shutil.rmtree(leftover, ignore_errors=True)
+                _make(target, complete, write)
+    except OSError as error:
+        raise UserError(f"Cannot write the simulated {thing} {target}: {error.strerror or error}. {REMEDY}") from error
+    return target
+
+
+def _make(target: Path, complete: Callable[[Path], bool], write: Callable[[Path], None]) -> None:
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
+    try:
+        write(partial)
+        partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
+        try:
+            partial.rename(target)
+        except OSError:
+            if not complete(target):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -6,18 +6,14 @@ same panel make it once, and another option makes another folder.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
-from wanamaker.data.simulate.cache_lock import only_one
+from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.simulate.media_options import PanelSimulation
 from wanamaker.data.simulate.media_panel import simulate_media_panel
 from wanamaker.data.simulate.media_truth import ARRAYS, SUMMARY
-from wanamaker.errors import UserError
 
 TABLE = "panel.parquet"
-REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
 
 
 def panel_folder(cache_dir: Path | str, options: PanelSimulation) -> Path:
@@ -40,32 +36,10 @@ def ensure_panel(cache_dir: Path | str, options: PanelSimulation) -> Path:
         UserError: the folder cannot be written, or the options cannot be met; nothing is left behind.
     """
     target = panel_folder(cache_dir, options)
-    if is_complete(target):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(target, "simulates the panel") as alone:
-            if not is_complete(target):
-                if alone:  # what a killed process left
-                    for leftover in target.parent.glob(f".{target.name}.part-*"):
-                        shutil.rmtree(leftover, ignore_errors=True)
-                _write(target, options)
-    except OSError as error:
-        raise UserError(f"Cannot write the simulated panel {target}: {error.strerror or error}. {REMEDY}") from error
-    return target
+    return made_once(target, is_complete, lambda folder: _write(folder, options), "panel")
 
 
-def _write(target: Path, options: PanelSimulation) -> None:
+def _write(folder: Path, options: PanelSimulation) -> None:
     panel = simulate_media_panel(options)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
-    try:
-        panel.frame.to_parquet(partial / TABLE, index=False)
-        panel.truth.save(partial)
-        partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-        try:
-            partial.rename(target)
-        except OSError:
-            if not is_complete(target):
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    panel.frame.to_parquet(folder / TABLE, index=False)
+    panel.truth.save(folder)

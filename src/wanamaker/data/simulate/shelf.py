@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wanamaker.data.simulate.cache_lock import REMEDY as CACHE_REMEDY
 from wanamaker.data.simulate.cache_lock import only_one
 from wanamaker.data.simulate.shelf_canvas import Product
 from wanamaker.data.simulate.shelf_pool import in_processes
@@ -40,8 +41,6 @@ COCO2017 = {
 PLAIN = {name: (name, f"annotations/instances_{name}.json") for name in SPLITS}
 LAYOUTS = {"plain": PLAIN, "coco2017": COCO2017}
 """(folder of images, annotation file) of each split."""
-
-CACHE_REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,17 @@ A piece at a time is made and written, so that the memory needed does not grow w
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from wanamaker.data.simulate.cache_lock import only_one
+from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.simulate.uplift_options import PIECE_ROWS, UpliftSimulation
 from wanamaker.data.simulate.uplift_table import UpliftWorld, to_arrow
 from wanamaker.data.simulate.uplift_truth import SUMMARY, TRUTH, TruthSummary, truth_table, write_summary
-from wanamaker.errors import UserError
 
 TABLE, SHARDS = "experiment.parquet", "experiment"
 GROUP_ROWS = 20_000  # of the table: what a reader that streams holds of a shard at a time
-REMEDY = "Point paths.cache_dir (or WANAMAKER_CACHE_DIR) to a folder with room that you can write."
 
 
 def campaign_folder(cache_dir: Path | str, options: UpliftSimulation) -> Path:
@@ -48,33 +44,7 @@ def ensure_campaign(cache_dir: Path | str, options: UpliftSimulation) -> Path:
         UserError: the folder cannot be written, or the options cannot be met; nothing is left behind.
     """
     target = campaign_folder(cache_dir, options)
-    if is_complete(target):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(target, "simulates the campaign") as alone:
-            if not is_complete(target):
-                if alone:  # what a killed process left
-                    for leftover in target.parent.glob(f".{target.name}.part-*"):
-                        shutil.rmtree(leftover, ignore_errors=True)
-                _make(target, options)
-    except OSError as error:
-        raise UserError(f"Cannot write the simulated campaign {target}: {error.strerror or error}. {REMEDY}") from error
-    return target
-
-
-def _make(target: Path, options: UpliftSimulation) -> None:
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
-    try:
-        write_campaign(partial, options)
-        partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-        try:
-            partial.rename(target)
-        except OSError:
-            if not is_complete(target):
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return made_once(target, is_complete, lambda folder: write_campaign(folder, options), "campaign")
 
 
 def write_campaign(folder: Path, options: UpliftSimulation) -> None:
