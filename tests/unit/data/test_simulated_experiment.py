@@ -111,7 +111,7 @@ def test_a_large_campaign_is_not_made_before_training_starts(tmp_path: Path) -> 
 
 
 def test_options_are_refused_where_they_stand(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.simulation.arms.ofer is not an offer"):
+    with pytest.raises(UserError, match=r"data.simulation.arms.ofer is no offer"):
         module(tmp_path, simulation={"arms": {"ofer": {}}})
 
 

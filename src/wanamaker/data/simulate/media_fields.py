@@ -143,3 +143,47 @@ def restored(kind: type[T], values: Mapping[str, Any]) -> T:
             value = tuple(restored(of, one) if is_dataclass(of) else one for one in value)
         found[name] = value
     return kind(**found)
+
+
+def changed_parts(
+    start: Sequence[T], known: Mapping[str, T], plain: T, wanted: Any, place: str, word: str
+) -> tuple[T, ...]:
+    """Named parts of a preset, such as channels or offers, with what a user wants of them.
+
+    Args:
+        start: the preset's.
+        known: others that may be asked for by name.
+        plain: what a part with a new name begins as.
+        wanted: nothing; a mapping of name to changes in the preset's parts; or a list of all parts there shall be,
+            names or mappings with a `name` and what differs from the part of that name.
+        place: where it stands, for messages.
+        word: what a part is called, such as "channel".
+
+    Raises:
+        UserError: an unknown name or option, with its place and the choices.
+    """
+    if not wanted:
+        return tuple(start)
+    known = {**known, **{part.name: part for part in start}}
+    if isinstance(wanted, Mapping):
+        mine = [part.name for part in start]
+        if unknown := [name for name in wanted if name not in mine]:
+            raise UserError(
+                f"{place}.{unknown[0]} is no {word} of this preset ({', '.join(mine)}).{nearest(unknown[0], mine)} A"
+                f" list instead of a mapping says which {word}s there are."
+            )
+        return tuple(changed(part, wanted.get(part.name) or {}, f"{place}.{part.name}") for part in start)
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
+        raise refuse(place, wanted, f"give a mapping of {word} name to changes, or a list of {word}s.")
+    result = []
+    for number, entry in enumerate(wanted):
+        spot = f"{place}[{number}]"
+        changes = {"name": entry} if isinstance(entry, str) else entry
+        if not isinstance(changes, Mapping) or not changes.get("name"):
+            raise refuse(spot, entry, f"give the name of a known {word}, or a mapping with a name.")
+        if isinstance(entry, str) and entry not in known:
+            raise UserError(
+                f"{spot}={entry!r} is unknown; choose from {', '.join(known)}.{nearest(entry, list(known))}"
+            )
+        result.append(changed(known.get(changes["name"], plain), changes, spot))
+    return tuple(result)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from wanamaker.data.simulate.media_channel import Adstock, Channel, Flight, Saturation
-from wanamaker.data.simulate.media_fields import changed, nearest, refuse
+from wanamaker.data.simulate.media_fields import changed, changed_parts, nearest
 from wanamaker.data.simulate.media_options import Demand, Noise, PanelSimulation, Price, Promotion, Season
 from wanamaker.errors import UserError
 
@@ -275,7 +275,9 @@ def panel_simulation(
         raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(PRESETS))}")
     start = PRESETS[preset]
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
-    channels = _changed_channels(start.channels, values.pop("channels", None), f"{place}.channels")
+    channels = changed_parts(
+        start.channels, CHANNELS, Channel(), values.pop("channels", None), f"{place}.channels", "channel"
+    )
     # One step, because the options are checked together: channels and a strength may only go with each other.
     return _complete(start, {**values}, channels, place)
 
@@ -289,32 +291,3 @@ def _complete(
         # Options that disagree are found by the dataclass, which does not know where it stands.
         said = str(error)
         raise error if said.startswith(place) else UserError(f"{place}.{said}") from error
-
-
-def _changed_channels(start: Sequence[Channel], wanted: Any, place: str) -> tuple[Channel, ...]:
-    known = {**CHANNELS, **{channel.name: channel for channel in start}}
-    if not wanted:
-        return tuple(start)
-    if isinstance(wanted, Mapping):
-        mine = [channel.name for channel in start]
-        if unknown := [name for name in wanted if name not in mine]:
-            where = nearest(unknown[0], mine)
-            raise UserError(
-                f"{place}.{unknown[0]} is not a channel of this preset ({', '.join(mine)}).{where} A list instead of "
-                "a mapping says which channels there are."
-            )
-        return tuple(changed(c, wanted.get(c.name) or {}, f"{place}.{c.name}") for c in start)
-    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
-        raise refuse(place, wanted, "give a mapping of channel name to changes, or a list of channels.")
-    result = []
-    for number, entry in enumerate(wanted):
-        spot = f"{place}[{number}]"
-        changes = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(changes, Mapping) or not changes.get("name"):
-            raise refuse(spot, entry, "give the name of a channel, or a mapping with a name.")
-        if isinstance(entry, str) and entry not in known:
-            raise UserError(
-                f"{spot}={entry!r} is unknown; choose from {', '.join(known)}.{nearest(entry, list(known))}"
-            )
-        result.append(changed(known.get(changes["name"], Channel()), changes, spot))
-    return tuple(result)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from wanamaker.data.simulate.media_fields import changed, nearest, refuse
+from wanamaker.data.simulate.media_fields import changed, changed_parts, nearest
 from wanamaker.data.simulate.uplift_options import Arm, Columns, UpliftSimulation
 from wanamaker.errors import UserError
 
@@ -84,37 +84,9 @@ def uplift_simulation(
     start = PRESETS[preset]
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        arms = _changed_arms(start.arms, values.pop("arms", None), f"{place}.arms")
+        arms = changed_parts(start.arms, ARMS, Arm(), values.pop("arms", None), f"{place}.arms", "offer")
         return changed(start, values, place, arms=arms)
     except UserError as error:
         # Options that disagree are found by the dataclass, which does not know where it stands.
         said = str(error)
         raise error if said.startswith(place) else UserError(f"{place}.{said}") from error
-
-
-def _changed_arms(start: Sequence[Arm], wanted: Any, place: str) -> tuple[Arm, ...]:
-    known = {**ARMS, **{arm.name: arm for arm in start}}
-    if not wanted:
-        return tuple(start)
-    if isinstance(wanted, Mapping):
-        mine = [arm.name for arm in start]
-        if unknown := [name for name in wanted if name not in mine]:
-            raise UserError(
-                f"{place}.{unknown[0]} is not an offer of this preset ({', '.join(mine)}).{nearest(unknown[0], mine)} "
-                "A list instead of a mapping says which offers there are."
-            )
-        return tuple(changed(arm, wanted.get(arm.name) or {}, f"{place}.{arm.name}") for arm in start)
-    if isinstance(wanted, str) or not isinstance(wanted, Sequence):
-        raise refuse(place, wanted, "give a mapping of arm name to changes, or a list of arms.")
-    result = []
-    for number, entry in enumerate(wanted):
-        spot = f"{place}[{number}]"
-        changes = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(changes, Mapping) or not changes.get("name"):
-            raise refuse(spot, entry, "give the name of an arm, or a mapping with a name.")
-        if isinstance(entry, str) and entry not in known:
-            raise UserError(
-                f"{spot}={entry!r} is unknown; choose from {', '.join(known)}.{nearest(entry, list(known))}"
-            )
-        result.append(changed(known.get(changes["name"], Arm()), changes, spot))
-    return tuple(result)

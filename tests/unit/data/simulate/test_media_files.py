@@ -296,7 +296,7 @@ def test_channels_are_changed_or_chosen() -> None:
         ({"subcategories": 4}, r"data\.simulation\.subcategories=4.*categories=0"),
         ({"noise": {"family": "lognormal"}}, r"data\.simulation\.noise\.family='lognormal'.*link=log"),
         ({"demand": {"sd": 0}, "endogeneity": {"bidding": 1}}, r"data\.simulation\.endogeneity\.bidding=1\.0.*demand"),
-        ({"channels": {"tvv": {"roi": 1}}}, r"data\.simulation\.channels\.tvv is not.*Did you mean 'tv'"),
+        ({"channels": {"tvv": {"roi": 1}}}, r"data\.simulation\.channels\.tvv is no.*Did you mean 'tv'"),
         ({"channels": {"tv": {"roy": 1}}}, r"data\.simulation\.channels\.tv\.roy does not exist.*mean 'roi'"),
         ({"channels": {"tv": {"adstock": {"decay": 1}}}}, r"channels\.tv\.adstock\.decay=1.*above 0 up to 0\.999"),
         ({"channels": ["tv", "serch"]}, r"data\.simulation\.channels\[1\]='serch'.*Did you mean 'search'"),

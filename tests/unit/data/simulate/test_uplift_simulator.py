@@ -229,7 +229,7 @@ def test_an_option_makes_another_folder_and_leaves_nothing_behind(tmp_path: Path
     [
         ({"visit_rat": 0.1}, "visit_rat does not exist.*visit_rate"),
         ({"visit_rate": 1.5}, "visit_rate=1.5"),
-        ({"arms": {"ofer": {}}}, "ofer is not an offer.*'offer'"),
+        ({"arms": {"ofer": {}}}, "ofer is no offer.*'offer'"),
         ({"arms": ["coupn"]}, "coupn.*'coupon'"),
         ({"arms": {"offer": {"kind": "coupon"}}}, "cost_per_redemption=0.0: give the value"),
         ({"arms": {"offer": {"persuadable": 0.95}}}, "persuadable=0.95.*sleeping=0.15"),
