@@ -165,10 +165,10 @@ FILES = {
         ["model.net.link=log", "model.net.likelihood=negative_binomial"],
         ("sales of South on 2023-03-13 is -5 and is negative",),
     ),
-    "return of what costs nothing": (
+    "a curve over a frequency nobody gave": (
         lambda f: f,
-        ["model.net.effect={kind: roi}"],
-        ("mail", "organic", "contribution"),
+        ["model.net.frequency={tv: hill}"],
+        ("model.net.frequency=hill (channel tv)", "data.roles.media.tv", "contacts"),
     ),
 }  # fmt: skip
 
