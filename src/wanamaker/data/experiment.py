@@ -27,7 +27,7 @@ from wanamaker.data.experiment_stream import EvaluationStream, RowLookup, RowRea
 from wanamaker.data.experiment_survey import Survey
 from wanamaker.data.experiment_table import ExperimentRows, cost_of, encode, identifiers_of, key_of
 from wanamaker.data.panel_dataset import WholePanelBatches, whole_batch
-from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, resume_position
+from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, training_order
 from wanamaker.data.uplift_batch import FeatureStats, UpliftSchema
 from wanamaker.errors import UserError
 
@@ -314,18 +314,8 @@ class ExperimentDataModule(L.LightningDataModule):
     # -- loaders -------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> Any:
-        epoch, batch = resume_position(self.trainer)
-        overfit = bool(self.trainer is not None and self.trainer.overfit_batches)
         rank, world_size = self._rank()
-        order: dict[str, Any] = {
-            "passes": self.passes_per_epoch,
-            "seed": self.seed,
-            "rank": rank,
-            "world_size": world_size,
-            "start_epoch": 0 if overfit else epoch,
-            "start_batch": 0 if overfit else batch,
-            "freeze_epoch": overfit,
-        }
+        order = training_order(self.trainer, rank, world_size, passes=self.passes_per_epoch, seed=self.seed)
         if self.streamed:
             reader = self._reader(self.codes == TRAIN)
             return TrainingStream(reader, self.lanes, self.batch_size, **order, **self._loader_options())

@@ -43,7 +43,7 @@ from wanamaker.data.panel_window import (
     with_levels,
     without_series,
 )
-from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, resume_position
+from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, training_order
 from wanamaker.data.series_sampler import SeriesBatchSampler, SeriesDataset
 from wanamaker.errors import UserError
 
@@ -369,18 +369,8 @@ class MediaPanelDataModule(L.LightningDataModule):
         return PanelDataset(self.panel, self.season, self.trend, rows, self.taps)
 
     def train_dataloader(self) -> DataLoader:
-        epoch, batch = resume_position(self.trainer)
-        overfit = bool(self.trainer is not None and self.trainer.overfit_batches)
         rank, world_size = self._rank()
-        order: dict[str, Any] = {
-            "passes": self.passes_per_epoch,
-            "seed": self.seed,
-            "rank": rank,
-            "world_size": world_size,
-            "start_epoch": 0 if overfit else epoch,
-            "start_batch": 0 if overfit else batch,
-            "freeze_epoch": overfit,
-        }
+        order = training_order(self.trainer, rank, world_size, passes=self.passes_per_epoch, seed=self.seed)
         if self.batch_unit == "series":
             dataset: Dataset = SeriesDataset(self.panel.num_series)
             sampler = SeriesBatchSampler(self.panel.num_series, self.batch_size, **order)

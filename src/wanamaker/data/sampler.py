@@ -99,6 +99,27 @@ def resume_position(trainer: Any) -> tuple[int, int]:
     return epoch, done
 
 
+def training_order(trainer: Any, rank: int, world_size: int, *, passes: int, seed: int) -> dict[str, Any]:
+    """Options of a training sampler that goes on where the trainer stands; a run that overfits repeats its first epoch.
+
+    Args:
+        trainer: Lightning's, or None.
+        rank, world_size: of this process.
+        passes, seed: as in the sampler.
+    """
+    epoch, batch = resume_position(trainer)
+    overfit = bool(trainer is not None and trainer.overfit_batches)
+    return {
+        "passes": passes,
+        "seed": seed,
+        "rank": rank,
+        "world_size": world_size,
+        "start_epoch": 0 if overfit else epoch,
+        "start_batch": 0 if overfit else batch,
+        "freeze_epoch": overfit,
+    }
+
+
 class EpochBatchSampler:
     """Training batches of a map dataset: global permutation, cut in global batches, this rank's slice of each.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.nn.net_bank import net_bank
+from wanamaker.nn.row_hash import GOLDEN, mixed
 
 FIRST_LAYERS = ("plain", "exu")
 MODULES = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -21,8 +22,6 @@ MODULES = {"gelu": nn.GELU, "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
 _SPREAD = 2.5
 # Output weights start this small: a model begins with no effects and learns those the data ask for.
 _OUTPUT_SCALE = 0.01
-# The 64-bit constants of splitmix64 (Steele et al. 2014) as signed integers; integer tensors wrap around.
-_GOLDEN, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 _BITS = 24
 
 
@@ -169,18 +168,7 @@ class FeatureNets(nn.Module):
 def _drop(values: Tensor, seeds: Tensor, probability: float, stream: int) -> Tensor:
     """Zeros where the hash of (row seed, stream, place) says so, the rest scaled up; rows are the last axis."""
     places = torch.arange(values[..., 0].numel(), device=values.device).reshape(*values.shape[:-1], 1)
-    row_keys = _mixed(seeds * _GOLDEN + stream)
-    bits = _mixed(row_keys + (places + 1) * _GOLDEN) & ((1 << _BITS) - 1)
+    row_keys = mixed(seeds * GOLDEN + stream)
+    bits = mixed(row_keys + (places + 1) * GOLDEN) & ((1 << _BITS) - 1)
     kept = bits >= round(probability * (1 << _BITS))
     return values * kept / (1.0 - probability)
-
-
-def _mixed(keys: Tensor) -> Tensor:
-    """The finaliser of splitmix64; `_logical_shift` because tensors shift the sign in."""
-    keys = (keys ^ _logical_shift(keys, 30)) * _MIX_1
-    keys = (keys ^ _logical_shift(keys, 27)) * _MIX_2
-    return keys ^ _logical_shift(keys, 31)
-
-
-def _logical_shift(keys: Tensor, bits: int) -> Tensor:
-    return (keys >> bits) & ((1 << (64 - bits)) - 1)
