@@ -49,9 +49,8 @@ def test_torchrun_over_two_nodes(environment: dict[str, str], runs: Path) -> Non
         command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={node}"]
         command += ["--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
         command += ["train.py", "--config-dir", str(TOY / "configs"), "experiment=toy"]
-        nodes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=-1, stderr=-2, text=True))
-    said = [node.communicate(timeout=200)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
+        nodes.append((command, environment))
+    together(nodes, runs.parent)
     (folder,) = runs.iterdir()  # both nodes agreed on one run id
     assert metrics(folder)["world_size"] == 2
     assert metrics(folder)["optimizer_steps"] == 8
@@ -76,9 +75,8 @@ def test_srun_starts_the_ranks_and_the_job_id_names_the_run(environment: dict[st
         for rank in range(2):
             mine = environment | slurm | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
             options = ["trainer.accelerator=cpu"]
-            tasks.append(subprocess.Popen(command + options, cwd=ROOT, env=mine, stdout=-1, stderr=-2, text=True))
-        said = [task.communicate(timeout=200)[0] for task in tasks]
-        assert [task.returncode for task in tasks] == [0, 0], said
+            tasks.append((command + options, mine))
+        said = together(tasks, runs.parent)
     assert [path.name for path in runs.iterdir()] == ["slurm-4321"]
     assert metrics(runs / "slurm-4321")["world_size"] == 2
     assert "Resuming from" in said[0]
@@ -215,6 +213,27 @@ def test_failed_write_keeps_the_last_good_checkpoint(train: Run, runs: Path) -> 
     assert "Still good: best.ckpt, last.ckpt" in result.err
     assert (runs / "full" / "checkpoints" / "last.ckpt").read_bytes() == before
     assert not list((runs / "full" / "checkpoints").glob(".*partial"))
+
+
+def together(commands: list[tuple[list[str], dict[str, str]]], folder: Path, seconds: float = 200) -> list[str]:
+    """Start all commands, wait until all have succeeded, and return what each said; one that fails ends the rest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"said_{index}.txt" for index in range(len(commands))]
+    processes = []
+    for (command, environment), file in zip(commands, files, strict=True):
+        with file.open("w") as out:  # a file, not a pipe: nobody waits for a reader
+            processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out))
+    deadline = time.monotonic() + seconds
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        if any(process.poll() for process in processes):
+            deadline = min(deadline, time.monotonic() + 20)  # the others may still tell why
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+        process.wait()
+    said = [file.read_text() for file in files]
+    assert [process.returncode for process in processes] == [0] * len(commands), "\n=====\n".join(said)
+    return said
 
 
 def free_port() -> int:

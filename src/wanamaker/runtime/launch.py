@@ -3,18 +3,36 @@
 import difflib
 import os
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanamaker.errors import UserError
+from wanamaker.runtime.leave import leave
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def main(entry: str) -> int:
-    """Run `train` or `evaluate` and return the exit status: 2 for a mistake of the user, told in one message."""
+    """Run `train` or `evaluate` and return the exit status: 2 for a mistake of the user, told in one message.
+
+    A rank that torchrun or srun has started does not return; it leaves with that status.
+    """
+    if not in_rank():
+        return _guarded(entry)
+    try:
+        status = _guarded(entry)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    leave(status)
+
+
+def _guarded(entry: str) -> int:
     from hydra.errors import CompactHydraException
 
     from wanamaker.runtime.processes import RankFailed

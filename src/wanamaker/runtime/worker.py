@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from wanamaker.errors import UserError
+from wanamaker.runtime.leave import leave
 from wanamaker.runtime.processes import error_record
 
 
@@ -65,8 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Interpreter shutdown would wait for a process group whose peers may be gone.
-    os._exit(status)
+    leave(main())
