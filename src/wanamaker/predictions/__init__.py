@@ -8,6 +8,7 @@ from wanamaker.predictions.artefact import KINDS, atomic_path, prediction_kind, 
 from wanamaker.predictions.detections import Detections
 from wanamaker.predictions.mix import MixPredictions, MixResponse
 from wanamaker.predictions.posterior import MixPosterior
+from wanamaker.predictions.propensity import PropensityPredictions
 from wanamaker.predictions.uplift import UpliftPredictions
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MixPosterior",
     "MixPredictions",
     "MixResponse",
+    "PropensityPredictions",
     "UpliftPredictions",
     "atomic_path",
     "prediction_kind",

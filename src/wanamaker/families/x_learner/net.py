@@ -16,9 +16,9 @@ from wanamaker.errors import UserError
 from wanamaker.families.x_learner.calibration import calibrate_rows
 from wanamaker.families.x_learner.effect_net import EFFECT_HEADS, EffectNet
 from wanamaker.families.x_learner.effects import ESTIMATES, NETS, estimates
-from wanamaker.families.x_learner.folds import BOOTSTRAPS, bootstrap_weights, fold_of, held_out, member_mean
 from wanamaker.families.x_learner.intervals import SCALES, half_width
 from wanamaker.families.x_learner.nuisance import OUTCOME_NETS, NuisanceNet, Nuisances, RawNuisances
+from wanamaker.nn.folds import BOOTSTRAPS, bootstrap_weights, fold_of, held_out, member_mean
 
 CALIBRATIONS = ("auto", "isotonic", "none")
 KNOTS = 20

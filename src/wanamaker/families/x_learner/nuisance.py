@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.data.uplift_batch import UpliftBatch, UpliftSchema
-from wanamaker.families.x_learner.folds import member_mean
 from wanamaker.families.x_learner.outcome_heads import OutcomeHeads
+from wanamaker.nn.folds import member_mean
 from wanamaker.nn.packed import PackedMLP
 from wanamaker.nn.tabular import FeatureEncoder
 

@@ -8,8 +8,8 @@ from x_case import built, example, rows_of
 from wanamaker.errors import UserError
 from wanamaker.families.x_learner.calibration import MIN_SLOPE, calibrate_rows, calibrated, cross_fitted_knots
 from wanamaker.families.x_learner.effects import NETS, difference, dr_effect, residual, targets
-from wanamaker.families.x_learner.folds import bootstrap_weights, fold_of, held_out, member_mean
 from wanamaker.families.x_learner.outcome_heads import OutcomeHeads
+from wanamaker.nn.folds import bootstrap_weights, fold_of, held_out, member_mean
 from wanamaker.nn.row_hash import mixed
 
 KEY = mixed(torch.arange(20_000)) & ((1 << 62) - 1)
