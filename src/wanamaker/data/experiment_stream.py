@@ -101,6 +101,14 @@ class RowReader:
         key = key_of(row if self.roles.id is None else identifiers_of(table, self.roles.id, int(row[0]), whole=False))
         return encode(table, self.schema, self.roles, row, key)
 
+    def strata(self, rows: ExperimentRows) -> np.ndarray:
+        """What every batch should hold in proportion, int [N]."""
+        return rows.treatment
+
+    def to_batch(self, rows: ExperimentRows) -> UpliftBatch:
+        """Arrays as a model reads them."""
+        return to_batch(rows)
+
 
 class Lane:
     """A stretch of the training rows of one pass, in its shuffled order.
@@ -121,7 +129,7 @@ class Lane:
         while True:
             begin = self.start + number * LANE_ROWS
             for rows in in_portions(self.reader.read(self.reader.stretch(self.order, begin, self.stop)), LANE_ROWS):
-                yield rows.take(interleaved(rows.treatment, stable_seed(self.seed, number))[offset:])
+                yield rows.take(interleaved(self.reader.strata(rows), stable_seed(self.seed, number))[offset:])
                 number, offset = number + 1, 0
             number = 0
 
@@ -185,7 +193,7 @@ class TrainingLanes(IterableDataset):
                 for lane in mine
             ]
             for _ in range(begin, self.steps):
-                yield to_batch(ExperimentRows.joined([next(stream) for stream in streams]))
+                yield self.reader.to_batch(ExperimentRows.joined([next(stream) for stream in streams]))
 
 
 class TrainingStream:
@@ -286,7 +294,7 @@ class TrainingStream:
         parts = iter(loader)  # the workers take turns
         for _ in range(count):
             of_workers = [next(parts) for _ in range(max(self.num_workers, 1))]
-            yield UpliftBatch(*(torch.cat(tensors) for tensors in zip(*of_workers, strict=True)))
+            yield type(of_workers[0])(*(torch.cat(tensors) for tensors in zip(*of_workers, strict=True)))
 
 
 class _Stretch(IterableDataset):
@@ -305,7 +313,7 @@ class _Stretch(IterableDataset):
         start, stop = self.part(*((0, 1) if worker is None else (worker.id, worker.num_workers)))
         order = np.arange(len(self.reader.counts))
         for rows in in_portions(self.reader.read(self.reader.stretch(order, start, stop)), self.size):
-            yield to_batch(rows)
+            yield self.reader.to_batch(rows)
 
 
 class EvaluationStream:

@@ -43,8 +43,10 @@ class ExperimentRows(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[ExperimentRows]) -> ExperimentRows:
-        """All rows of some parts, in their order."""
-        return parts[0] if len(parts) == 1 else cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        """All rows of some parts, of this or another kind of rows, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return type(parts[0])(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)

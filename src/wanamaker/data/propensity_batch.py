@@ -42,6 +42,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class SurvivalFeature:
+    """A numeric feature read off a survival curve of the training rows.
+
+    Attributes:
+        name: of the feature.
+        column: of the time at which the curve is read.
+        times: ascending. survival: share that is left from each of them on; 1 before the first.
+    """
+
+    name: str
+    column: str
+    times: tuple[float, ...]
+    survival: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class PropensitySchema:
     """Names: everything a model must know to be built, and to be rebuilt from a checkpoint.
 
@@ -55,6 +71,7 @@ class PropensitySchema:
         event_categorical: C names; the first is the type of the event. Empty for a table without events.
         event_categories: [C], as `categories`.
         event_numeric: D names.
+        survival: the curve behind one of the numeric features, without which new customers could not be scored.
     """
 
     id: str
@@ -65,6 +82,7 @@ class PropensitySchema:
     event_categorical: tuple[str, ...] = ()
     event_categories: tuple[tuple[str, ...], ...] = ()
     event_numeric: tuple[str, ...] = ()
+    survival: SurvivalFeature | None = None
 
     @property
     def has_events(self) -> bool:
@@ -81,6 +99,9 @@ class PropensitySchema:
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         tasks = tuple(Task(**{**task, "edges": tuple(task["edges"])}) for task in values["tasks"])
         nested = {name: tuple(map(tuple, values[name])) for name in ("categories", "event_categories")}
+        if (curve := values.get("survival")) is not None:
+            steps = {name: tuple(curve[name]) for name in ("times", "survival")}
+            known["survival"] = SurvivalFeature(**{**curve, **steps})
         return cls(**{**known, **nested, "tasks": tasks})
 
 
