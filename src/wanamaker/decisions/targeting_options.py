@@ -64,7 +64,7 @@ class TargetingOptions:
         if self.budget is not None and number(self.budget, "decision.budget") <= 0:
             raise UserError(f"decision.budget={self.budget:g}: a budget is money above 0; null is no limit.")
         if self.max_clients is not None:
-            _count(self.max_clients, "decision.max_clients", 1)
+            whole_number(self.max_clients, "decision.max_clients", 1)
         for name in ("value", "costs", "caps"):
             mapping = getattr(self, name)
             if mapping is None or (name == "value" and isinstance(mapping, int | float)):
@@ -73,7 +73,7 @@ class TargetingOptions:
                 raise UserError(f"decision.{name}={mapping!r}: write a mapping, such as {_EXAMPLES[name]}.")
             object.__setattr__(self, name, {str(key): entry for key, entry in mapping.items()})
         for offer, cap in (self.caps or {}).items():
-            _count(cap, f"decision.caps.{offer}", 0)
+            whole_number(cap, f"decision.caps.{offer}", 0)
         if self.tolerance_of not in TOLERANCE_OF:
             raise UserError(f"decision.tolerance_of={self.tolerance_of!r}: choose from {', '.join(TOLERANCE_OF)}.")
         if self.abstain is not None and not 0 < number(self.abstain, "decision.abstain") <= 0.5:
@@ -86,11 +86,11 @@ class TargetingOptions:
         for name in ("level", "power"):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"decision.{name}={getattr(self, name):g} must lie between 0 and 1.")
-        _count(self.draws, "decision.draws", 2)
-        _count(self.seed, "decision.seed", 0)
-        object.__setattr__(self, "target", _splits(self.target, "target"))
+        whole_number(self.draws, "decision.draws", 2)
+        whole_number(self.seed, "decision.seed", 0)
+        object.__setattr__(self, "target", split_names(self.target, "target"))
         if self.evaluate_on is not None:
-            object.__setattr__(self, "evaluate_on", _splits(self.evaluate_on, "evaluate_on"))
+            object.__setattr__(self, "evaluate_on", split_names(self.evaluate_on, "evaluate_on"))
 
     @property
     def limited(self) -> bool:
@@ -109,13 +109,22 @@ _EXAMPLES = {
 }
 
 
-def _count(value: Any, place: str, least: int) -> None:
+def whole_number(value: Any, place: str, least: int) -> None:
+    """Refuse what is not a whole number of at least ``least``.
+
+    Raises:
+        UserError: it is none.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{place}={value!r}: a whole number, {least} or more.")
 
 
-def _splits(value: str | Sequence[str], name: str) -> tuple[str, ...]:
-    """Names of splits, in their usual order."""
+def split_names(value: str | Sequence[str], name: str) -> tuple[str, ...]:
+    """Names of splits, in their usual order; "all" is every one.
+
+    Raises:
+        UserError: no name, or one that is no split.
+    """
     names = (value,) if isinstance(value, str) else tuple(value)
     if "all" in names:
         return SPLIT_NAMES

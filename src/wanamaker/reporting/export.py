@@ -92,6 +92,20 @@ def check_database_url(url: str | sa.URL) -> sa.URL:
     return parsed
 
 
+def check_destination(database: str | None, table: str, if_exists: str) -> None:
+    """Check where a decision is to put its one table, so that a mistake is found before hours of work.
+
+    Raises:
+        UserError: `decision.if_exists` or `decision.table` cannot be, or the URL or its driver is wrong.
+    """
+    if if_exists not in IF_EXISTS:
+        raise UserError(f"decision.if_exists={if_exists!r}: choose from {', '.join(IF_EXISTS)}.")
+    if not str(table).isidentifier():
+        raise UserError(f"decision.table={table!r}: name a table with letters, digits and underscores.")
+    if database is not None:
+        check_database_url(database)
+
+
 def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id: str, if_exists: str = "run") -> str:
     """Put tables into a database, with the run id as first column, in one transaction.
 
@@ -187,6 +201,8 @@ def _columns(name: str, frame: pd.DataFrame) -> list[sa.SchemaItem]:
             kind = sa.BigInteger()
         elif kinds.is_float_dtype(dtype):
             kind = sa.Double()
+        elif kinds.is_datetime64_any_dtype(dtype):
+            kind = sa.DateTime()
         else:
             kind = sa.Text()
         columns.append(sa.Column(column, kind, nullable=column != RUN_COLUMN))
@@ -196,6 +212,10 @@ def _columns(name: str, frame: pd.DataFrame) -> list[sa.SchemaItem]:
 
 def _records(frame: pd.DataFrame) -> list[dict]:
     """Rows as Python values, what is missing as None: drivers do not know NumPy's types."""
+    import pandas.api.types as kinds
+
+    moments = [name for name in frame.columns if kinds.is_datetime64_any_dtype(frame[name].dtype)]
+    frame = frame.assign(**{name: frame[name].dt.to_pydatetime() for name in moments}) if moments else frame
     lists = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 

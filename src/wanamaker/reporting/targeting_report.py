@@ -15,7 +15,7 @@ from wanamaker.decisions.targeting_options import TargetingOptions
 from wanamaker.decisions.uplift_verdict import RULES, Verdict, policy_table, score_table, uplift_verdict
 from wanamaker.errors import UserError
 from wanamaker.predictions import UpliftPredictions
-from wanamaker.reporting.export import IF_EXISTS, check_database_url, check_formats, write_database
+from wanamaker.reporting.export import check_database_url, check_destination, check_formats, write_database
 from wanamaker.reporting.outputs import write_outputs
 from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page
 from wanamaker.reporting.targeting_figures import cost_figure, policy_figure
@@ -76,12 +76,7 @@ class TargetingDecision:
     ) -> None:
         given = locals()
         self.options = TargetingOptions(**{f.name: given[f.name] for f in fields(TargetingOptions)})
-        if if_exists not in IF_EXISTS:
-            raise UserError(f"decision.if_exists={if_exists!r}: choose from {', '.join(IF_EXISTS)}.")
-        if not str(table).isidentifier():
-            raise UserError(f"decision.table={table!r}: name a table with letters, digits and underscores.")
-        if database is not None:
-            check_database_url(database)
+        check_destination(database, table, if_exists)
         self.database, self.table, self.if_exists = database, table, if_exists
         self.formats, self.report = check_formats(formats), report
 

@@ -21,12 +21,15 @@ def decide(config: DictConfig, parts: Parts, predictions: Any, metrics: dict[str
         raise UserError("A decision needs predictions: add predict to stages, stages=[predict].")
     decision = build_decision(config)
     output_dir = Path(config.paths.output_dir)
-    run = {
+    run: dict[str, Any] = {
         "run_id": str(config.run_id),
         "experiment": config.experiment,
         "checkpoint": str(config.ckpt_path),
         "monitor": config.monitor.metric,
     }
+    allowed = config.data.get("allow") if isinstance(config.data, DictConfig) else None
+    if allowed:  # findings of the data's checks that the user let through: a reader has to know
+        run["allowed"] = [allowed] if isinstance(allowed, str) else [str(name) for name in allowed]
     # What lies behind the rows of the predictions, such as photos; None where the predictions say all.
     samples = parts.data.sample_table() if hasattr(parts.data, "sample_table") else None
     written = decision.write(predictions, samples, output_dir, metrics, run)

@@ -39,7 +39,13 @@ def only_one(target: Path, doing: str) -> Iterator[bool]:
         yield True
 
 
-def made_once(target: Path, complete: Callable[[Path], bool], write: Callable[[Path], None], thing: str) -> Path:
+def made_once(
+    target: Path,
+    complete: Callable[[Path], bool],
+    write: Callable[[Path], None],
+    thing: str,
+    verb: str = "simulate",
+) -> Path:
     """A folder of the cache, made now if it is not there yet.
 
     Safe to call from several processes: the others wait for the first. Where the file system knows no locks each
@@ -50,6 +56,7 @@ def made_once(target: Path, complete: Callable[[Path], bool], write: Callable[[P
         complete: whether all of it is there.
         write: fills a folder that is there; it becomes `target` by a rename, so that a reader finds it whole.
         thing: what it is, for messages, such as "panel".
+        verb: what is done to it: "simulate", "rearrange".
 
     Raises:
         UserError: the folder cannot be written; nothing is left behind.
@@ -58,14 +65,14 @@ def made_once(target: Path, complete: Callable[[Path], bool], write: Callable[[P
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(target, f"simulates the {thing}") as alone:
+        with only_one(target, f"{verb}s the {thing}") as alone:
             if not complete(target):
                 if alone:  # what a killed process left
                     for leftover in target.parent.glob(f".{target.name}.part-*"):
                         shutil.rmtree(leftover, ignore_errors=True)
                 _make(target, complete, write)
     except OSError as error:
-        raise UserError(f"Cannot write the simulated {thing} {target}: {error.strerror or error}. {REMEDY}") from error
+        raise UserError(f"Cannot write the {verb}d {thing} {target}: {error.strerror or error}. {REMEDY}") from error
     return target
 
 
