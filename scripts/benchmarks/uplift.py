@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--outcomes", default="visit,spend", help="simulated")
     parser.add_argument("--rows", type=int, help="simulated: rows of a campaign, else the preset's")
     parser.add_argument("--sizes", default="64000,1000000,10000000", help="speed")
-    parser.add_argument("--epochs", default="1000000:2,10000000:1", help="speed: most epochs of our stages by size")
+    parser.add_argument("--recipes", default="x_learner_large", help="speed: ours, x_learner_large,x_learner_simulated")
+    parser.add_argument("--epochs", type=int, help="speed: most epochs of each of our stages, else the recipe's")
     parser.add_argument("--peers", help="speed: learners of uplift_peers/fit.py")
     arguments = parser.parse_args()
     from mix_peers.run import Limits
@@ -75,10 +76,10 @@ def main() -> None:
     else:
         from uplift_ours.speed import PEERS, speed
 
-        epochs = dict(tuple(map(int, part.split(":"))) for part in arguments.epochs.split(",") if part)
         peers = arguments.peers.split(",") if arguments.peers else list(PEERS)
         seed = arguments.seeds[0] if arguments.seeds else 0
-        print(speed(plan, [int(size) for size in arguments.sizes.split(",")], epochs, peers, seed))
+        sizes = [int(size) for size in arguments.sizes.split(",")]
+        print(speed(plan, sizes, arguments.recipes.split(","), arguments.epochs, peers, seed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The simulator's table: error of individual effects, coverage of our intervals, and a placebo.
+"""The simulator's table: error of individual effects, coverage of our intervals, and AUTOC, a placebo's as well.
 
 PEHE is the root mean squared error of the effects of the test rows, a mean over offers and campaigns; its yardstick is
 the learner that knows one effect for all (`plain-lgbm_small-constant`, a cross-fitted doubly robust mean).
@@ -13,8 +13,9 @@ from uplift_peers.task import Task
 
 from uplift_ours.fits import Plan, chosen_variant, effects_of, left_out, results_of, run_ours, run_peers
 from uplift_ours.simulated_tasks import options, overrides, truth_of, write_simulated
-from wanamaker.metrics.doubly_robust import autoc, dr_scores
+from wanamaker.metrics.doubly_robust import Estimate, autoc, dr_scores
 
+Z95 = 1.96
 CONSTANT = "plain-lgbm_small-constant"
 BASES = ("lgbm_small", "lgbm_medium")
 PEERS = (
@@ -39,9 +40,7 @@ def simulated(plan: Plan, presets: list[str], seeds: list[int], outcomes: tuple[
             task = write_simulated(chosen, cache, plan.task(names[-1]))
             run_peers(plan, task, list(PEERS))
             run_ours(plan, task, overrides(chosen, cache))
-        parts += [_errors(plan, preset, names), _coverage(plan, preset, names)]
-        if preset == "placebo":
-            parts.append(_placebo(plan, names))
+        parts += [_errors(plan, preset, names), _coverage(plan, preset, names), _autoc(plan, preset, names)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -65,7 +64,7 @@ def _errors(plan: Plan, preset: str, names: list[str]) -> str:
             error = effect - truth
             deviations = effect.std(0) * truth.std(0)
             covariance = (effect * truth).mean(0) - effect.mean(0) * truth.mean(0)
-            likeness = np.divide(covariance, deviations, out=np.zeros_like(covariance), where=effect.std(0) > 1e-12)
+            likeness = np.divide(covariance, deviations, out=np.zeros_like(covariance), where=deviations > 1e-12)
             found.setdefault(learner, []).append(
                 np.stack([np.sqrt(np.square(error).mean(0)), error.mean(0) / truth.mean(0), likeness])
             )
@@ -112,22 +111,40 @@ def _coverage(plan: Plan, preset: str, names: list[str]) -> str:
     return "\n".join([head, *lines]) if lines else ""
 
 
-def _placebo(plan: Plan, names: list[str]) -> str:
-    """AUTOC of the offer that changes nothing, first outcome; its interval should hold 0."""
-    lines = ["Placebo: AUTOC of an offer without effect, with its standard error; * where 1.96 of them do not reach 0"]
-    for learner in _learners(plan, names):
-        line = f"{learner:34s}"
-        for name in names:
-            task = Task.read(plan.task(name))
-            a = task.about.arms.index("placebo")
-            held = ~task.train
-            arm, y = task.arm[held].astype(np.int64), task.outcome[held, 0]
-            own = task.train
-            means = np.array([task.outcome[own & (task.arm == k), 0].mean() for k in range(len(task.about.arms))])
-            shares = np.bincount(task.arm[own]) / own.sum()
-            scores = dr_scores(arm, y, np.tile(means, (len(y), 1)), np.tile(shares, (len(y), 1)))
-            found = autoc(effects_of(plan, name, learner)[:, a - 1, 0], scores[:, a] - scores[:, 0])
-            outside = abs(found.value) > 1.96 * found.standard_error
-            line += f"  {found.value:+.4f} ({found.standard_error:.4f}){'*' if outside else ' '}"
-        lines.append(line)
+def _autoc(plan: Plan, preset: str, names: list[str]) -> str:
+    """AUTOC of each offer for the first outcome, campaign by campaign; a placebo's interval should hold 0."""
+    about = Task.read(plan.task(names[0])).about
+    if not about.randomised:  # the scores below take the shares of the arms for their probabilities
+        return ""
+    found: dict[tuple[str, str], list[Estimate]] = {}
+    for name in names:
+        task = Task.read(plan.task(name))
+        scores = _scores(task)
+        for learner in _learners(plan, names):
+            effect = effects_of(plan, name, learner)
+            for a, arm in enumerate(about.arms[1:]):
+                if np.ptp(effect[:, a, 0]) > 0:
+                    found.setdefault((learner, arm), []).append(autoc(effect[:, a, 0], scores[:, a + 1] - scores[:, 0]))
+    lines = [
+        f"Simulator, {preset}, {about.outcomes[0]}: AUTOC on test rows, mean over {len(names)} campaigns and the 95 % "
+        "interval of that mean; each campaign's own",
+    ]
+    for (learner, arm), of_arm in found.items():
+        value, error = np.array([(one.value, one.standard_error) for one in of_arm]).T
+        mean, half = value.mean(), Z95 * np.sqrt(np.square(error).sum()) / len(error)
+        holds = int((np.abs(value) <= Z95 * error).sum())
+        each = " ".join(f"[{v - Z95 * e:+.3f}, {v + Z95 * e:+.3f}]" for v, e in zip(value, error, strict=True))
+        lines.append(
+            f"{learner:34s} {arm:10s} {mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]  0 inside {holds} of "
+            f"{len(value)}: {each}"
+        )
     return "\n".join(lines)
+
+
+def _scores(task: Task) -> np.ndarray:
+    """Doubly robust scores [n, K] of the test rows; expected outcomes are the arms' means in training."""
+    own, held = task.train, ~task.train
+    arm, y = task.arm[held].astype(np.int64), task.outcome[held, 0]
+    means = np.array([task.outcome[own & (task.arm == k), 0].mean() for k in range(len(task.about.arms))])
+    shares = np.bincount(task.arm[own]) / own.sum()
+    return dr_scores(arm, y, np.tile(means, (len(y), 1)), np.tile(shares, (len(y), 1)))

@@ -26,11 +26,11 @@ def options(preset: str, seed: int, rows: int | None, outcomes: tuple[str, ...])
     return {"preset": preset, "simulation": simulation, "outcomes": list(outcomes)}
 
 
-def overrides(chosen: dict[str, Any], cache: Path) -> list[str]:
-    """The same for the command line of `experiment=x_learner_simulated`."""
+def overrides(chosen: dict[str, Any], cache: Path, recipe: str = "x_learner_simulated") -> list[str]:
+    """The same for the command line of a recipe on simulated campaigns."""
     listed = [f"data.simulation.{name}={value}" for name, value in chosen["simulation"].items()]
     return [
-        "experiment=x_learner_simulated",
+        f"experiment={recipe}",
         f"data.cache_dir='{cache}'",
         f"data.preset={chosen['preset']}",
         f"data.outcomes=[{', '.join(chosen['outcomes'])}]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,36 +15,38 @@ PEERS = ("econml-xgb_default-x", "causalml-xgb_default-x")
 STREAM_ABOVE = 2_000_000  # rows; as configs/data/simulated_experiment.yaml
 
 
-def speed(plan: Plan, sizes: list[int], epochs: dict[int, int], peers: list[str], seed: int) -> str:
+def speed(plan: Plan, sizes: list[int], recipes: list[str], epochs: int | None, peers: list[str], seed: int) -> str:
     """Fit what is missing and return the table.
 
     Args:
         sizes: rows of the table, 70 % of them for training; all are predicted.
-        epochs: size -> most epochs of each of our stages; others as the recipe says.
+        recipes: ours, each with the same options at every size.
+        epochs: most epochs of each of our stages; None: as the recipe says.
         peers: learners.
         seed: of the campaign.
     """
     cache = plan.out / "campaigns"
+    own = [f"model.nuisance_epochs={epochs}", f"model.effect_epochs={epochs}"] if epochs else []
     for rows in sizes:
         chosen = options("large", seed, rows, ("visit",))
         task = write_simulated(chosen, cache, plan.task(f"large-{rows}"))
         run_peers(plan, task, peers, ("--all-rows",), apart=True)
-        limit = epochs.get(rows)
-        own = [f"model.nuisance_epochs={limit}", f"model.effect_epochs={limit}"] if limit else []
-        run_ours(plan, task, [*overrides(chosen, cache), *own], all_rows=True)
+        for recipe in recipes:
+            named = {f"{recipe}-{name}".removesuffix("-recipe"): changes for name, changes in plan.variants.items()}
+            run_ours(replace(plan, variants=named), task, [*overrides(chosen, cache, recipe), *own], all_rows=True)
     return _table(plan, sizes)
 
 
 def _table(plan: Plan, sizes: list[int]) -> str:
     lines = [
-        f"{'rows':>10s} {'learner':26s} {'fit CPU-s':>9s} {'wall':>7s} {'exp.':>5s} {'pred. CPU-s':>11s} {'wall':>7s} "
+        f"{'rows':>10s} {'learner':32s} {'fit CPU-s':>9s} {'wall':>7s} {'exp.':>5s} {'pred. CPU-s':>11s} {'wall':>7s} "
         f"{'exp.':>5s} {'rows/CPU-s':>10s} {'GB':>6s} {'of data':>7s} {'PEHE':>7s} {'epochs':>6s}"
     ]
     first: dict[str, dict[str, Any]] = {}
     for rows in sizes:
         name = f"large-{rows}"
         for learner, result in results_of(plan, name).items():
-            head = f"{rows:10d} {learner:26s}"
+            head = f"{rows:10d} {learner:32s}"
             if "failed" in result:
                 lines.append(f"{head} {result['failed']}")
                 continue
@@ -60,7 +63,7 @@ def _table(plan: Plan, sizes: list[int]) -> str:
             )
             if "forward_rows_per_second" in result:
                 lines.append(
-                    f"{'':37s} its net alone: {result['forward_rows_per_second']:,.0f} customers per CPU-second"
+                    f"{'':43s} its net alone: {result['forward_rows_per_second']:,.0f} customers per CPU-second"
                 )
     lines += [
         "exp.: exponent of growth from the smallest size. of data: memory before the fit, imports included, of the",

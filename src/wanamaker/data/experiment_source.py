@@ -15,6 +15,7 @@ from wanamaker.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _MISSING = ["", "#N/A", "#NA", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "None", "none", "-nan", "<NA>", "NaT"]
 
@@ -62,6 +63,7 @@ class ExperimentSource:
         self.encoding, self.delimiter, self.decimal = encoding, delimiter, decimal
         self.kinds: dict[str, str] = {}
         self.groups: list[RowGroup] = []
+        self._footers: list[pq.FileMetaData] = []
         if self.path.is_dir():
             self.files = sorted(file for file in self.path.rglob("*.parquet") if not file.name.startswith(("_", ".")))
             if not self.files:
@@ -99,6 +101,7 @@ class ExperimentSource:
                     schema, footer = opened.schema_arrow, opened.metadata
             except pa.ArrowInvalid as error:
                 raise UserError(f"{file} is not a Parquet file ({error}); write it again.") from error
+            self._footers.append(footer)
             kinds = {field.name: kind_of(field.type) for field in schema}
             if i == 0:
                 self.columns, self.kinds = list(schema.names), kinds
@@ -158,7 +161,8 @@ class ExperimentSource:
         import pyarrow.parquet as pq
 
         # Buffering ahead would hold whole columns of the file in memory.
-        with pq.ParquetFile(self.files[group.file], pre_buffer=False, buffer_size=1 << 16) as file:
+        options = {"metadata": self._footers[group.file], "pre_buffer": False, "buffer_size": 1 << 16}
+        with pq.ParquetFile(self.files[group.file], **options) as file:
             yield from file.iter_batches(rows, row_groups=[group.number], columns=list(columns), use_threads=False)
 
     def group_of(self, row: np.ndarray) -> np.ndarray:

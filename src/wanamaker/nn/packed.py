@@ -104,7 +104,8 @@ class PackedMLP(nn.Module):
                 break
             if len(self.gains):
                 values = nn.functional.layer_norm(values, values.shape[-1:]) * self.gains[layer] + self.shifts[layer]
-            values = nn.functional.silu(values)
+            # Nobody else holds these values, but autograd may.
+            values = nn.functional.silu(values, inplace=not values.requires_grad)
             if drops:
                 values = dropped(values, seeds, self.dropout, layer)
         return values

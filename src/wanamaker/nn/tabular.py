@@ -133,6 +133,11 @@ class FeatureEncoder(nn.Module):
         Returns:
             [B, width], or [M, B, width] where a column is embedded.
         """
+        return self.embed(self.fixed(numeric, categorical), categorical)
+
+    @torch.no_grad()
+    def fixed(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """The columns that hold no parameter, [B, .]: alike in encoders with the same options and statistics."""
         parts = []
         if self.numeric:
             absent = numeric.isnan()
@@ -147,7 +152,10 @@ class FeatureEncoder(nn.Module):
                 parts.append((inside.clamp(0, 1) * (width > 0)).flatten(1))
         for j in self.one_hot:
             parts.append(self._rows_of(torch.eye(self.categories[j], device=categorical.device), categorical[:, j]))
-        x = torch.cat(parts, dim=1) if parts else torch.zeros(len(categorical), 0, device=categorical.device)
+        return torch.cat(parts, dim=1) if parts else torch.zeros(len(categorical), 0, device=categorical.device)
+
+    def embed(self, x: Tensor, categorical: Tensor) -> Tensor:
+        """What `fixed` returned, and the members' embeddings beside it."""
         if not self.embedded:
             return x
         looked_up = [
@@ -159,5 +167,4 @@ class FeatureEncoder(nn.Module):
     @staticmethod
     def _rows_of(table: Tensor, number: Tensor) -> Tensor:
         """Rows of a table [C, D] by number 1..C; their mean for 0."""
-        found = nn.functional.embedding((number - 1).clamp(min=0), table)
-        return torch.where((number > 0)[:, None], found, table.mean(0))
+        return nn.functional.embedding(number, torch.cat([table.mean(0, keepdim=True), table]))

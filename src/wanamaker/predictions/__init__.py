@@ -4,7 +4,7 @@ Decisions and reports read these types and never a model: two families that writ
 nobody behind them. A new type gets its own file here, is decorated with `prediction_kind`, and is named below.
 """
 
-from wanamaker.predictions.artefact import KINDS, atomic_path, prediction_kind, read_predictions
+from wanamaker.predictions.artefact import KINDS, atomic_path, parts_of, prediction_kind, read_predictions
 from wanamaker.predictions.detections import Detections
 from wanamaker.predictions.mix import MixPredictions, MixResponse
 from wanamaker.predictions.posterior import MixPosterior
@@ -20,6 +20,7 @@ __all__ = [
     "PropensityPredictions",
     "UpliftPredictions",
     "atomic_path",
+    "parts_of",
     "prediction_kind",
     "read_predictions",
 ]

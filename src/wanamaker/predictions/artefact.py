@@ -79,15 +79,31 @@ def write_table(table: pa.Table, path: Path, *, kind: str, schema_version: int, 
     """Write ``table`` atomically as Parquet, with the description that `read_predictions` needs."""
     import pyarrow.parquet as pq
 
+    described = describe(table, kind=kind, schema_version=schema_version, header=header)
+    with atomic_path(path) as temporary:
+        pq.write_table(described, temporary, compression="zstd")
+    return Path(path)
+
+
+def describe(table: pa.Table, *, kind: str, schema_version: int, header: Mapping[str, Any]) -> pa.Table:
+    """The table with the description that `read_predictions` needs."""
     metadata = {
         **(table.schema.metadata or {}),
         _META_KIND: kind.encode(),
         _META_VERSION: str(schema_version).encode(),
         _META_HEADER: json.dumps(header).encode(),
     }
-    with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
-    return Path(path)
+    return table.replace_schema_metadata(metadata)
+
+
+def parts_of(cls: type[Artefact], path: Path | str) -> Iterator[Artefact]:
+    """What `read_predictions` would read from a file that this run wrote, a row group at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        header = json.loads(file.schema_arrow.metadata[_META_HEADER])
+        for number in range(file.num_row_groups):
+            yield cls.from_table(file.read_row_group(number), header, Path(path))
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> Path:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from wanamaker.predictions.artefact import prediction_kind, read_kind, write_table
+from wanamaker.predictions.artefact import describe, prediction_kind, read_kind
+from wanamaker.predictions.parts_writer import PartsWriter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,8 @@ _PER_ROW = (
     "low",
     "high",
 )
+# Columns with few different values, which Parquet writes as a dictionary; for the others it would try in vain.
+_FEW_VALUES = ("split", "treatment", "outcome.list.element", "weight", "cost", "propensity.list.element")
 
 
 @prediction_kind
@@ -122,8 +125,10 @@ class UpliftPredictions:
         first = parts[0]
         if any((p.arms, p.outcomes) != (first.arms, first.outcomes) for p in parts):
             raise ValueError("Parts of different models cannot be joined.")
-        _, keep = np.unique(np.concatenate([p.row for p in parts]), return_index=True)
-        joined = {name: np.concatenate([getattr(p, name) for p in parts])[keep] for name in _PER_ROW}
+        joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _PER_ROW}
+        if not (np.diff(joined["row"]) > 0).all():
+            _, keep = np.unique(joined["row"], return_index=True)
+            joined = {name: column[keep] for name, column in joined.items()}
         return cls(**joined, **first._shared())
 
     def select(self, keep: np.ndarray) -> UpliftPredictions:
@@ -153,8 +158,8 @@ class UpliftPredictions:
                 columns[f"effect of {arm} on {outcome}: high"] = self.high[:, a, y]
         return pd.DataFrame(columns)
 
-    def write(self, folder: Path | str) -> Path:
-        """Write ``<folder>/uplift.parquet`` atomically."""
+    def table(self) -> pa.Table:
+        """A row per customer, described by the header; arrays of a customer are lists of fixed length."""
         import pyarrow as pa
 
         columns: dict[str, Any] = {}
@@ -166,8 +171,18 @@ class UpliftPredictions:
             flat = np.ascontiguousarray(value).reshape(-1)
             columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), flat.size // max(1, len(value)) or 1)
         header = {name: list(v) if isinstance(v, tuple) else v for name, v in self._shared().items()}
-        path = Path(folder) / self.file_name
-        return write_table(pa.table(columns), path, kind=self.kind, schema_version=self.schema_version, header=header)
+        return describe(pa.table(columns), kind=self.kind, schema_version=self.schema_version, header=header)
+
+    def write(self, folder: Path | str) -> Path:
+        """Write ``<folder>/uplift.parquet`` atomically."""
+        with self.writer(folder) as writer:
+            writer.add(self)
+        return writer.path
+
+    @classmethod
+    def writer(cls, folder: Path | str) -> PartsWriter:
+        """A context to which parts are added in turn; ``<folder>/uplift.parquet`` is there when it is left."""
+        return PartsWriter(cls, folder, dictionary=_FEW_VALUES)
 
     @classmethod
     def read(cls, path: Path | str) -> UpliftPredictions:

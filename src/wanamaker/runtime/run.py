@@ -80,7 +80,7 @@ def train(config: DictConfig) -> float | None:
             metrics |= _evaluate_best(stage, parts, resume)
         else:
             _load_best(parts, resume)
-            predict(parts, Path(config.paths.output_dir))
+            predict(parts, Path(config.paths.output_dir), keep=False)
     value = _summarise(config, trainer, metrics, started)
     _close_loggers(trainer)
     return value
@@ -107,7 +107,7 @@ def evaluate(config: DictConfig) -> float | None:
     predictions = None
     for stage in config.stages:
         if stage == "predict":
-            predictions = predict(parts, output_dir)
+            predictions = predict(parts, output_dir, keep=config.get("decision") is not None)
         elif not getattr(parts.data, "has_annotations", True):
             if trainer.is_global_zero:
                 print(f"Stage {stage} is left out: these data have no annotations to score against.", flush=True)

@@ -56,14 +56,15 @@ def calibrated(effect: Tensor, knots: Tensor) -> Tensor:
     """Mapped effects: linear between the knots, with the slope `MIN_SLOPE` beyond and beside.
 
     Args:
-        effect: [...]; knots: [2, G].
+        effect: [..., n]; knots: [..., 2, G], a function for each of the leading places.
     """
-    x, y = knots[0].contiguous(), knots[1]
-    place = torch.searchsorted(x, effect.contiguous()).clamp(1, len(x) - 1)
-    left, right = x[place - 1], x[place]
-    share = ((effect - left) / (right - left).clamp(min=1e-12)).clamp(0, 1)
-    # Beyond the last knot `right` may repeat `left`: there both values are the same.
-    return y[place - 1] + share * (y[place] - y[place - 1]) + MIN_SLOPE * (effect - x.mean())
+    x, y = knots[..., 0, :].contiguous(), knots[..., 1, :]
+    place = torch.searchsorted(x, effect.contiguous()).clamp_(1, x.shape[-1] - 1)
+    before = place - 1
+    left, low = x.gather(-1, before), y.gather(-1, before)
+    share = ((effect - left) / (x.gather(-1, place) - left).clamp_(min=1e-12)).clamp_(0, 1)
+    # Beyond the last knot it may be repeated: there both values are the same.
+    return low + share * (y.gather(-1, place) - low) + MIN_SLOPE * (effect - x.mean(-1, keepdim=True))
 
 
 def calibrate_rows(effect: Tensor, knots: Tensor, fold: Tensor, seen: Tensor) -> Tensor:
@@ -72,6 +73,10 @@ def calibrate_rows(effect: Tensor, knots: Tensor, fold: Tensor, seen: Tensor) ->
     Args:
         effect: [N]. knots: [F, 2, G]. fold: int64 [N]. seen: bool [N].
     """
-    mapped = torch.stack([calibrated(effect, own) for own in knots])  # [F, N]
-    own = mapped.gather(0, fold[None])[0]
-    return torch.where(seen, own, mapped.mean(0))
+    new = (~seen).nonzero()[:, 0]
+    mean = calibrated(effect[new].expand(len(knots), -1), knots).mean(0)
+    if len(new) == len(effect):
+        return mean
+    mapped = calibrated(effect[:, None], knots[fold])[:, 0]
+    mapped[new] = mean
+    return mapped

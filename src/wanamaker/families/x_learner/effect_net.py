@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.data.uplift_batch import UpliftBatch, UpliftSchema
-from wanamaker.families.x_learner.effects import Targets, residual, targets
+from wanamaker.families.x_learner.effects import Targets, residual, stacked, targets
 from wanamaker.nn.packed import PackedMLP
 from wanamaker.nn.tabular import FeatureEncoder
 
@@ -26,11 +26,11 @@ WINSOR = 0.999
 class EffectOutput(NamedTuple):
     """Attributes:
     effect: [C, M, B, A, Y], units of the outcome.
-    deviation: [C, M, B, A, Y], what depends on the customer, in the head's own scale.
+    offset: [C, M, B, A, Y], what was added to the level, in the head's own scale.
     """
 
     effect: Tensor
-    deviation: Tensor
+    offset: Tensor
 
 
 class EffectNet(nn.Module):
@@ -78,21 +78,24 @@ class EffectNet(nn.Module):
         self.limits[0].neg_()
         self.register_buffer("shift", torch.zeros(schema.num_arms, Y))
 
-    def forward(self, batch: UpliftBatch, control_mean: Tensor, seeds: Tensor | None = None) -> EffectOutput:
+    def forward(
+        self, batch: UpliftBatch, control_mean: Tensor, seeds: Tensor | None = None, fixed: Tensor | None = None
+    ) -> EffectOutput:
         """Effects of every net and member.
 
         Args:
             batch: B rows.
             control_mean: mu_0 [B, Y], without a gradient.
             seeds: int64 [B], needed in training.
+            fixed: what `FeatureEncoder.fixed` made of the batch, where it was asked already.
         """
         A, Y = self.shape
         rows = len(batch.row)
         if not self.nets:
             empty = control_mean.new_zeros(0, self.members, rows, A, Y)
             return EffectOutput(empty, empty)
-        values = self.mlp(self.encoder(batch.numeric, batch.categorical), seeds)
-        bias = self.mlp.biases[-1].reshape(len(self.nets), self.members, 1, A, Y)
+        fixed = self.encoder.fixed(batch.numeric, batch.categorical) if fixed is None else fixed
+        values = self.mlp(self.encoder.embed(fixed, batch.categorical), seeds)
         values = values.reshape(len(self.nets), self.members, rows, A, Y)
         base, scale = self.base[:, None, None], self.scale[:, None, None]
         effects = []
@@ -104,7 +107,7 @@ class EffectNet(nn.Module):
                 effects.append((torch.logit(mu_0, eps=_TINY) + base[..., y] + offset).sigmoid() - mu_0)
             else:
                 effects.append(mu_0 * ((base[..., y] + offset).clamp(-_LOG_LIMIT, _LOG_LIMIT).exp() - 1))
-        return EffectOutput(torch.stack(effects, dim=-1), values - bias)
+        return EffectOutput(stacked(effects, dim=-1), values)
 
     def proportional(self, control_mean: Tensor) -> Tensor:
         """Effects of offers that move everybody's odds, or amounts, alike; [..., A, Y] of mu_0 [..., Y]."""
@@ -134,7 +137,8 @@ class EffectNet(nn.Module):
             shrink: weight of the squared deviation from the level: larger is closer to one effect for all.
         """
         error = (wanted.value[:, None] - output.effect) / self.scale[:, None, None]
-        return error.square() + shrink * output.deviation.square()
+        level = self.mlp.biases[-1].reshape(len(self.nets), self.members, 1, *self.shape)
+        return error.square() + shrink * (output.offset - level).square()
 
     @torch.no_grad()
     def prepare(self, mean: Tensor, propensity: Tensor, batch: UpliftBatch) -> None:

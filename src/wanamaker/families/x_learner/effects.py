@@ -20,6 +20,7 @@ Axis letters: B batch rows, K arms, A = K - 1 offers, Y outcomes, M members, C e
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -134,7 +135,7 @@ def estimates(
     mean: Tensor,
     propensity: Tensor,
     average: Tensor,
-    proportional: Tensor,
+    proportional: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Each member's estimates of the effects.
 
@@ -151,12 +152,11 @@ def estimates(
         mean: [B, K, Y], their average.
         propensity: [B, K].
         average: [A, Y], effects averaged over all rows.
-        proportional: [M, B, A, Y], of `EffectNet.proportional`.
+        proportional: `EffectNet.proportional`.
 
     Returns:
         [E, M, B, A, Y].
     """
-    delta = difference(member_mean)
     found = dict(zip(nets, of_net, strict=True))
     if "x" in names:
         # Künzel et al., eq. 9: the arm with more rows has the better outcome model, whose imputations count for more.
@@ -164,5 +164,14 @@ def estimates(
         own = member_mean - mean
         moved = g * own[..., 1:, :] - (1 - g) * own[..., :1, :]
         found["x"] = g * found["x0"] + (1 - g) * found["x1"] + moved
-    found |= {"difference": delta, "constant": average.expand_as(delta), "proportional": proportional}
-    return torch.stack([found[name] for name in names])
+    if {"difference", "constant"} & set(names):
+        found["difference"] = difference(member_mean)
+        found["constant"] = average.expand_as(found["difference"])
+    if "proportional" in names:
+        found["proportional"] = proportional(member_mean[:, :, 0])
+    return stacked([found[name] for name in names])
+
+
+def stacked(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """`torch.stack`, which copies, but for a single part."""
+    return parts[0].unsqueeze(dim) if len(parts) == 1 else torch.stack(list(parts), dim)

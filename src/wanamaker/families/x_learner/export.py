@@ -28,10 +28,12 @@ def predictions_of(
         level: of the intervals.
     """
     row = batch.row.cpu().numpy()
-    row, order = np.unique(row, return_index=True)
+    order: np.ndarray | slice = slice(None)
+    if not (np.diff(row) > 0).all():
+        row, order = np.unique(row, return_index=True)
 
     def array(value: Tensor, dtype: type = np.float32) -> np.ndarray:
-        return value.detach().cpu().numpy().astype(dtype)[order]
+        return value.detach().cpu().numpy()[order].astype(dtype, copy=False)
 
     effect, half = array(output.effect), array(output.half_width)
     return UpliftPredictions(

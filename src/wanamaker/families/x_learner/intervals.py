@@ -24,4 +24,6 @@ def half_width(members: Tensor, level: float, scale: float) -> Tensor:
         level: such as 0.9.
         scale: factor on the members' standard deviation.
     """
-    return NormalDist().inv_cdf(0.5 + level / 2) * scale * members.std(0)
+    # As `std(0)`, which takes five times as long on a processor.
+    variance = (members - members.mean(0)).square_().sum(0) / (len(members) - 1)
+    return variance.sqrt_() * (NormalDist().inv_cdf(0.5 + level / 2) * scale)

@@ -22,8 +22,8 @@ from wanamaker.nn.folds import BOOTSTRAPS, bootstrap_weights, fold_of, held_out,
 
 CALIBRATIONS = ("auto", "isotonic", "none")
 KNOTS = 20
-ROWS_AT_ONCE = 2048
-"""Rows whose layers fit into a processor's cache."""
+ROWS_AT_ONCE = 24_576
+"""Rows times nets whose layers fit into a processor's cache."""
 
 
 class Judgement(NamedTuple):
@@ -34,12 +34,14 @@ class Judgement(NamedTuple):
         nuisances: their averages.
         estimates: [E, M, B, A, Y], of each member.
         use: bool [M, B], the members that may speak about a row.
+        fold: int64 [B].
     """
 
     raw: RawNuisances
     nuisances: Nuisances
     estimates: Tensor
     use: Tensor
+    fold: Tensor
 
 
 class Uplift(NamedTuple):
@@ -194,23 +196,24 @@ class XLearnerNet(nn.Module):
             batch: B rows; the treatment and outcome are not looked at.
             seen: bool [B], whether training saw the row.
         """
-        use = self.may_speak(batch, seen)
-        raw = self.nuisance(batch)
+        fold = self.fold(batch)
+        use = held_out(fold, self.folds, self.members) | ~seen
+        # The statistics are those of `fit_scales` in both stages.
+        fixed = self.nuisance.encoder.fixed(batch.numeric, batch.categorical)
+        raw = self.nuisance(batch, fixed=fixed)
         nuisances = self.nuisance.average(raw, use)
-        of_net = self.effects(batch, nuisances.mean[:, 0]).effect
-        heads = self.nuisance.heads
-        member_mean = heads.mean(heads.natural(raw.raw))  # [M, B, K, Y]
+        of_net = self.effects(batch, nuisances.mean[:, 0], fixed=fixed).effect
         found = estimates(
             self.estimate_names,
             self.nets,
             of_net,
-            member_mean,
+            nuisances.member_mean,
             nuisances.mean,
             nuisances.propensity,
             self.effects.average,
-            self.effects.proportional(member_mean[:, :, 0]),
+            self.effects.proportional,
         )
-        return Judgement(raw, nuisances, found, use)
+        return Judgement(raw, nuisances, found, use, fold)
 
     @torch.no_grad()
     def forward(self, batch: UpliftBatch, seen: Tensor | None = None) -> Uplift:
@@ -221,16 +224,17 @@ class XLearnerNet(nn.Module):
             seen: bool [B], see `judge`; None for new customers.
         """
         seen = torch.zeros(len(batch.row), dtype=torch.bool, device=batch.row.device) if seen is None else seen
-        if len(batch.row) > ROWS_AT_ONCE and batch.row.device.type == "cpu":
-            parts = zip(*(value.split(ROWS_AT_ONCE) for value in (*batch, seen)), strict=True)
+        at_once = max(512, ROWS_AT_ONCE // (self.members * (1 + len(self.nets))))
+        if len(batch.row) > at_once and batch.row.device.type == "cpu":
+            parts = zip(*(value.split(at_once) for value in (*batch, seen)), strict=True)
             made = [self(UpliftBatch(*part[:-1]), part[-1]) for part in parts]
             return Uplift(*(torch.cat(values) for values in zip(*made, strict=True)))
         judged = self.judge(batch, seen)
-        members = (judged.estimates * self.mixture[:, None, None]).sum(0)  # [M, B, A, Y]
+        members = judged.estimates * self.mixture[:, None, None]
+        members = members[0] if len(members) == 1 else members.sum(0)  # [M, B, A, Y]
         raw_effect = member_mean(members, judged.use)
         effect = raw_effect.clone()
-        fold = self.fold(batch)
         for a, y in self.calibrates.nonzero().tolist():
-            effect[:, a, y] = calibrate_rows(raw_effect[:, a, y], self.knots[a, y], fold, seen)
+            effect[:, a, y] = calibrate_rows(raw_effect[:, a, y], self.knots[a, y], judged.fold, seen)
         half = half_width(members, self.level, self.interval_scale)
         return Uplift(judged.nuisances.mean, judged.nuisances.propensity, effect, half, raw_effect)

@@ -38,12 +38,14 @@ class Nuisances(NamedTuple):
     Attributes:
         natural: [B, K, Q], see `OutcomeHeads.natural`.
         mean: [B, K, Y], units of the outcomes.
+        member_mean: [M, B, K, Y], of each member.
         propensity: [B, K], clipped.
         arm_probability: [B, K], before clipping.
     """
 
     natural: Tensor
     mean: Tensor
+    member_mean: Tensor
     propensity: Tensor
     arm_probability: Tensor
 
@@ -93,9 +95,13 @@ class NuisanceNet(nn.Module):
         start = torch.tensor(schema.probabilities) if self.known else torch.full((K,), 1.0 / K)
         self.register_buffer("arm_share", start)
 
-    def forward(self, batch: UpliftBatch, seeds: Tensor | None = None) -> RawNuisances:
-        """Outputs of all members; ``seeds`` int64 [B] are needed in training."""
-        x = self.encoder(batch.numeric, batch.categorical)  # [B, in] or [M, B, in]
+    def forward(self, batch: UpliftBatch, seeds: Tensor | None = None, fixed: Tensor | None = None) -> RawNuisances:
+        """Outputs of all members; ``seeds`` int64 [B] are needed in training.
+
+        ``fixed`` is what `FeatureEncoder.fixed` made of the batch, where it was asked already.
+        """
+        fixed = self.encoder.fixed(batch.numeric, batch.categorical) if fixed is None else fixed
+        x = self.encoder.embed(fixed, batch.categorical)  # [B, in] or [M, B, in]
         rows, K, Q = len(batch.row), self.num_arms, self.heads.width
         if self.outcome_net == "shared":
             raw = self.outcome(x, seeds).reshape(-1, rows, K, Q)
@@ -129,12 +135,16 @@ class NuisanceNet(nn.Module):
     def average(self, output: RawNuisances, use: Tensor) -> Nuisances:
         """The mean of the members that may be used for each row, bool [M, B]."""
         natural = self.heads.natural(output.raw)
-        mean = member_mean(self.heads.mean(natural), use)
+        of_member = self.heads.mean(natural)
+        mean = member_mean(of_member, use)
+        # Probabilities are their own means.
+        natural = mean if self.heads.all_binary else member_mean(natural, use)
         if output.arm_logits is None:
             probability = self.arm_share.expand(len(mean), -1)
-            return Nuisances(member_mean(natural, use), mean, probability, probability)
+            return Nuisances(natural, mean, of_member, probability, probability)
         probability = member_mean(output.arm_logits.softmax(-1), use)
-        return Nuisances(member_mean(natural, use), mean, probability.clamp(self.clip, 1 - self.clip), probability)
+        clipped = probability.clamp(self.clip, 1 - self.clip)
+        return Nuisances(natural, mean, of_member, clipped, probability)
 
     def held_out_loss(self, nuisances: Nuisances, batch: UpliftBatch) -> tuple[Tensor, Tensor]:
         """Negative log likelihood of each row under the averaged members, outcomes and arm: two of [B]."""

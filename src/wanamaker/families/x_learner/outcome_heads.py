@@ -35,6 +35,7 @@ class OutcomeHeads(nn.Module):
         super().__init__()
         self.kinds, self.num_arms = tuple(kinds), num_arms
         self.width = sum(RAW[kind] for kind in kinds)
+        self.all_binary = set(kinds) == {"binary"}
         self.register_buffer("location", torch.zeros(len(kinds)))
         self.register_buffer("scale", torch.ones(len(kinds)))
         self.register_buffer("start", torch.zeros(num_arms, self.width))
@@ -98,6 +99,8 @@ class OutcomeHeads(nn.Module):
 
     def natural(self, raw: Tensor) -> Tensor:
         """Raw outputs on the scale on which an ensemble is averaged: probabilities, values, amounts; [..., Q]."""
+        if self.all_binary:
+            return raw.sigmoid()
         parts, q = [], 0
         for kind in self.kinds:
             parts.append(raw[..., q] if kind == "continuous" else raw[..., q].sigmoid())
@@ -119,6 +122,8 @@ class OutcomeHeads(nn.Module):
 
     def mean(self, natural: Tensor) -> Tensor:
         """Expected outcomes in their units, [..., Y]."""
+        if self.all_binary:
+            return natural
         parts, q = [], 0
         for y, kind in enumerate(self.kinds):
             if kind == "continuous":
