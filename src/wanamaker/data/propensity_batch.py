@@ -144,6 +144,13 @@ class PropensityBatch(NamedTuple):
     time: Tensor
     weight: Tensor
 
+    def some(self, which: Tensor | slice) -> PropensityBatch:
+        """The positions at ``which``, with all sequences."""
+        return self._replace(**{name: getattr(self, name)[which] for name in _PER_POSITION})
+
+
+_PER_POSITION = ("row", "key", "numeric", "categorical", "sequence", "seen", "since", "label", "time", "weight")
+
 
 @dataclass(frozen=True)
 class PropensityStats:
