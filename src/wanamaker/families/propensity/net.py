@@ -292,7 +292,8 @@ class PropensityNet(nn.Module):
         natural = member_mean(members, use)
         mapped = self.calibrated(natural, fold, split)
         score = self.heads.score(mapped)
-        low, high = interval(self.heads, self.heads.score(members), score, self.level, self.interval_scale)
+        groups = self.folds if self.bootstrap == "none" else 1
+        low, high = interval(self.heads, self.heads.score(members), score, self.level, self.interval_scale, groups)
         return Propensity(score, low, high, self.heads.score(natural), self.heads.survival(mapped))
 
     def _in_parts(self, batch: PropensityBatch, split: Tensor) -> Propensity:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from propensity_case import ALL, CHURN, CONVERSION, ORDERS, VALUE, example
 
+from wanamaker.data.propensity_batch import Task
 from wanamaker.errors import UserError
 from wanamaker.families.propensity import calibration
 from wanamaker.families.propensity.heads import Heads
+from wanamaker.families.propensity.intervals import interval
 from wanamaker.families.propensity.losses import hazard_loss, observed_intervals, ziln_loss
 from wanamaker.families.propensity.multitask import STRUCTURES, TaskNet
 from wanamaker.families.propensity.weighting import TaskWeights
@@ -213,3 +215,19 @@ def test_a_calibrated_hazard_is_a_survival_curve() -> None:
         return float(hazard_loss(logits, EDGES, made.batch.label[:, 0], made.batch.time[:, 0]).mean())
 
     assert loss(mapped) < loss(natural)
+
+
+def test_intervals_of_cross_fitted_members_are_those_of_the_jackknife() -> None:
+    """Members that are means without a fold: the delete-a-group jackknife is the variance of the mean."""
+    rng = torch.Generator().manual_seed(0)
+    heads = Heads((Task("orders", "regression"),))
+    K, rows, repeats = 10, 200, 2000
+    values = torch.randn(repeats, K, rows // K, generator=rng)
+    total = values.sum((1, 2))
+    without = (total[:, None] - values.sum(2)) / (rows - rows // K)  # [repeats, K]: each a position
+    members = without.T[..., None].repeat(2, 1, 1)
+    score = (total / rows)[:, None]
+    low, high = interval(heads, members, score, 0.9, 1.0, groups=K)
+    assert ((low <= 0) & (high >= 0)).float().mean() == pytest.approx(0.9, abs=0.02)
+    narrow, wide = interval(heads, members, score, 0.9, 1.0)
+    assert (wide - narrow < high - low).all()

@@ -1,0 +1,1 @@
+"""Our side of the propensity benchmark: tasks, fits and tables."""

@@ -1,0 +1,71 @@
+"""Event logs whose truth is known: calibration, all tasks together against each alone, sequences against features.
+
+Every recipe is trained on the same log and split; test rows are scored against what the simulator says about them.
+
+Axis letters: n test rows, T tasks.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from propensity_ours.fits import Plan, run_truth
+
+TASKS = {
+    "churn": "{name: churn, kind: hazard, event: cancel, edges: [30, 60, 90], unit: days}",
+    "conversion": "{name: conversion, kind: binary, event: purchase, within: 30}",
+    "ltv": "{name: ltv, kind: value, event: purchase, sum: amount, within: 90, unit: EUR}",
+}
+RECIPE = "experiment=propensity_multitask_simulated"
+RFM = ["data.history={events: 1}", "model.net.sequence={cell: gru, hidden: 1}"]
+"""Features of all events, and of the sequence the last event only."""
+
+
+def simulated(plan: Plan, seeds: list[int], customers: int | None) -> str:
+    """Fit what is missing and return the tables.
+
+    Args:
+        seeds: of the logs.
+        customers: of a log; None: as the preset has.
+    """
+    size = [] if customers is None else [f"data.simulation.customers={customers}"]
+    size.append(f"data.cache_dir='{plan.out / 'logs'}'")
+    alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
+    ways = {"small": {"joint": [], **alone}, "order": {"joint": [], "features": RFM}}
+    parts = []
+    for preset, models in ways.items():
+        rows: dict[str, list[dict[str, dict[str, float]]]] = {}
+        for seed in seeds:
+            task = f"{preset}-{seed}" + ("" if customers is None else f"-{customers}")
+            common = [RECIPE, f"data.preset={preset}", f"data.simulation.seed={seed}", *size]
+            for name, changes in models.items():
+                path = run_truth(plan, task, name, [*common, *changes])
+                result = json.loads(path.read_text())
+                if "failed" not in result:
+                    rows.setdefault(name, []).append(result["tasks"])
+        parts.append(_table(preset, rows, len(seeds)))
+    return "\n\n".join(parts)
+
+
+def _table(preset: str, rows: dict[str, list[dict[str, dict[str, float]]]], seeds: int) -> str:
+    lines = [
+        f"{preset}: test rows of {seeds} logs, means",
+        f"{'model':18s} {'task':12s} {'loss':>8s} {'Gini':>7s} {'off by':>7s} {'calibr.':>8s} {'total':>6s} "
+        f"{'covered':>8s}",
+    ]
+    for model, found in rows.items():
+        for task in found[0]:
+            of = {key: float(np.mean([one[task][key] for one in found])) for key in found[0][task]}
+            lines.append(
+                f"{model:18s} {task:12s} {of['loss']:8.5f} {of['rank']:7.4f} "
+                f"{of['rmse']:7.4f} {of['calibration']:8.4f} {of['total']:6.3f} {of['coverage']:8.3f}"
+            )
+    lines += [
+        "loss: relative to that of the base rate. Gini: of true probabilities or expectations, normalised; 1 is their",
+        "order. off by: root mean squared difference to the true probability (of a value over the mean).",
+        "calibr.: mean over ten bins by score of |mean score - mean truth| (of a value over the mean).",
+        "total: predicted over true. covered: share of truths in their 90 % intervals.",
+    ]
+    return "\n".join(lines)
