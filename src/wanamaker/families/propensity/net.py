@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wanamaker.data.propensity_batch import PropensityBatch, PropensitySchema, PropensityStats
+from wanamaker.data.propensity_batch import PropensityBatch, PropensitySchema, PropensityStats, Task
 from wanamaker.errors import UserError
 from wanamaker.nn.folds import BOOTSTRAPS, bootstrap_weights, fold_of, held_out, member_mean
 from wanamaker.nn.packed import PackedMLP
@@ -158,6 +158,20 @@ class PropensityNet(nn.Module):
             raise UserError(f"model.net.reasons has {sorted(unknown)}: choose from {', '.join(allowed)}.")
         self.reasons = ReasonOptions(**(reasons or {}))
         self.schema: PropensitySchema | None = None
+        with torch.random.fork_rng(devices=[]):  # the weights to come are what they would be without this
+            probe = PropensitySchema("", (Task("any", "binary"),), ("x",), (), (), ("type",), (("a",),))
+            self._sequence_of(probe)
+            self._trunk_of(1, Heads(probe.tasks))
+            self.encoder_kind(1, **self.encoder_options)
+
+    def _sequence_of(self, schema: PropensitySchema) -> SequenceEncoder:
+        try:
+            return SequenceEncoder(schema, self.members, **self.sequence_options)
+        except TypeError as error:
+            raise UserError(f"model.net.sequence: {error}.") from error
+
+    def _trunk_of(self, inputs: int, heads: Heads) -> TaskNet:
+        return TaskNet(self.members, inputs, heads.raw_widths, **self.task_options)
 
     @property
     def built(self) -> bool:
@@ -179,15 +193,12 @@ class PropensityNet(nn.Module):
         )
         self.sequence = None
         if schema.has_events:
-            try:
-                self.sequence = SequenceEncoder(schema, M, **self.sequence_options)
-            except TypeError as error:
-                raise UserError(f"model.net.sequence: {error}.") from error
+            self.sequence = self._sequence_of(schema)
         elif not static:
             raise UserError("There is neither a feature nor an event to learn from: name some under data.")
         width = self.encoder.width if static else 0
         inputs = width + (self.sequence.width + 3 if schema.has_events else 0)
-        self.trunk = TaskNet(M, inputs, self.heads.raw_widths, **self.task_options)
+        self.trunk = self._trunk_of(inputs, self.heads)
         self.wide = PackedMLP(M, width, self.heads.width, (), zero_output=True) if self.has_wide and width else None
         self.weighting = TaskWeights([task.name for task in schema.tasks], M, self.task_weighting, self.task_weights)
         self.calibration = Calibration(self.heads, self.folds if self.folds > 1 else CALIBRATION_FOLDS)
