@@ -21,6 +21,21 @@ TASKS = {
 RECIPE = "experiment=propensity_multitask_simulated"
 RFM = ["data.history={events: 1}", "model.net.sequence={cell: gru, hidden: 1}"]
 """Features of all events, and of the sequence the last event only."""
+ORDER = [
+    "data.simulation.customers=12000",
+    "data.simulation.every=15",
+    "data.tasks=[{name: churn, kind: hazard, event: cancel, edges: [10, 20, 30], unit: days}, {name: conversion, "
+    "kind: binary, event: purchase, within: 30}, {name: ltv, kind: value, event: purchase, sum: amount, within: 30, "
+    "unit: EUR}]",
+    "data.split={val: 0.15, test: 0.2, by: hash}",
+    "data.batch_size=512",
+    "model.net.folds=1",
+    "model.net.structure=shared",
+    "model.optimizer.lr=0.008",
+    "trainer.max_epochs=30",
+    "callbacks.early_stopping=null",
+]
+"""What a recurrent net needs to find an order of events among a hundred others; one member, judged on a slice."""
 
 
 def simulated(plan: Plan, seeds: list[int], customers: int | None) -> str:
@@ -33,7 +48,7 @@ def simulated(plan: Plan, seeds: list[int], customers: int | None) -> str:
     size = [] if customers is None else [f"data.simulation.customers={customers}"]
     size.append(f"data.cache_dir='{plan.out / 'logs'}'")
     alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
-    ways = {"small": {"joint": [], **alone}, "order": {"joint": [], "features": RFM}}
+    ways = {"small": {"joint": [], **alone}, "order": {"lstm": ORDER, "features": [*ORDER, *RFM]}}
     parts = []
     for preset, models in ways.items():
         rows: dict[str, list[dict[str, dict[str, float]]]] = {}

@@ -20,11 +20,7 @@ FOLDS = 5
 RECIPES = {
     "telco": ["experiment=propensity_churn_telco"],
     "shoppers": ["experiment=propensity_conversion_shoppers"],
-    "shoppers_page_values": [
-        "experiment=propensity_conversion_shoppers",
-        "data.roles.drop=[]",
-        "data.allow=[PageValues]",
-    ],
+    "shoppers_page_values": ["experiment=propensity_conversion_shoppers_page_values"],
     "cdnow": ["experiment=propensity_ltv_cdnow"],
 }
 """What makes ours learn the task."""

@@ -293,6 +293,11 @@ class EventLogDataModule(L.LightningDataModule):
         return self._facts
 
     @property
+    def streamed(self) -> bool:
+        """Whether the log is read bucket by bucket."""
+        return self.reader.streamed
+
+    @property
     def codes(self) -> np.ndarray:
         """Index into `experiment_split.SPLITS` of every position, uint8 [P]."""
         return self.facts.codes

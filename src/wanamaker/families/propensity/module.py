@@ -33,6 +33,10 @@ SAMPLE_ROWS = 200_000
 """Held-out rows from which the calibration is fitted; all of them where there are fewer."""
 PARTS = ("trunk", "wide", "sequence", "embeddings")
 _CHECK_EVERY = 50  # steps between two looks at the loss: looking waits for the device
+_NO_JUDGES = (
+    "Rows that training saw would judge it: hold some out (data.split.val above 0), or cross-fit the members "
+    "(model.net.folds of at least 2)."
+)
 
 
 class PropensityModule(LightningModule):
@@ -72,6 +76,17 @@ class PropensityModule(LightningModule):
         self._reference: Tensor | None = None
         self._rows = HeldOutRows(SAMPLE_ROWS)
         self._scores: PropensityScores | None = None
+
+    def preflight(self, data: Any, stages: Iterable[str]) -> None:
+        """Find what does not fit together before anything is written.
+
+        Raises:
+            UserError: no rows are held out for validation, and the members are not cross-fitted either.
+        """
+        if "fit" not in stages or self.net.folds > 1 or data.streamed:
+            return
+        if not (data.codes == SPLITS.index("val")).any():
+            raise UserError(_NO_JUDGES)
 
     # -- what the data say -----------------------------------------------------------------------------------------
 
@@ -126,10 +141,7 @@ class PropensityModule(LightningModule):
         in_fit = self.trainer.state.fn == "fit"
         split = self.split_of(batch)
         if in_fit and self.net.folds == 1 and bool((split == SPLITS.index("train")).any()):
-            raise UserError(
-                "Rows that training saw would judge it: hold some out (data.split.val above 0), or cross-fit the "
-                "members (model.net.folds of at least 2)."
-            )
+            raise UserError(_NO_JUDGES)
         net = self.net
         encoded = net.encode(batch)
         raw = net.members_of(encoded, batch)

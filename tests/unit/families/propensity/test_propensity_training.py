@@ -5,6 +5,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -145,6 +146,11 @@ def test_mistakes_are_told() -> None:
     made = example(200)
     with pytest.raises(UserError, match=r"data\.split\.val"):
         fitted(made, val=False, folds=1)
+    held = SimpleNamespace(streamed=False, codes=np.array([0, 0, 2]))
+    with pytest.raises(UserError, match=r"data\.split\.val"):
+        PropensityModule(PropensityNet(folds=1), torch.optim.AdamW).preflight(held, ["fit"])
+    PropensityModule(PropensityNet(folds=2), torch.optim.AdamW).preflight(held, ["fit"])
+    PropensityModule(PropensityNet(folds=1), torch.optim.AdamW).preflight(held, ["predict"])
     with pytest.raises(UserError, match="not finite"):
         fitted(made, rate=1e25, epochs=3, hidden=(8, 8))
     with pytest.raises(UserError, match=r"model\.weight_decays has \['x'\]"):
