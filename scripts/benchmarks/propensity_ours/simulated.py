@@ -46,7 +46,7 @@ def simulated(plan: Plan, seeds: list[int], customers: int | None) -> str:
         customers: of a log; None: as the preset has.
     """
     size = [] if customers is None else [f"data.simulation.customers={customers}"]
-    size.append(f"data.cache_dir='{plan.out / 'logs'}'")
+    size += ["model.net.reasons.top=0", f"data.cache_dir='{plan.out / 'logs'}'"]
     alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
     ways = {"small": {"joint": [], **alone}, "order": {"lstm": ORDER, "features": [*ORDER, *RFM]}}
     parts = []

@@ -10,7 +10,7 @@ from propensity_case import ALL, CONVERSION, Example, built, example, taken, wit
 from wanamaker.data.propensity_batch import PropensitySchema
 from wanamaker.errors import UserError
 from wanamaker.families.propensity import PropensityNet
-from wanamaker.families.propensity.lstm import packing_of
+from wanamaker.families.propensity.lstm import layout_of
 from wanamaker.families.propensity.reasons import attributions, latest, link_of, one_sequence_each, top_reasons
 
 POOLED = {"hidden": 5, "pool": ["last", "mean", "max"]}
@@ -23,7 +23,7 @@ def members(net: PropensityNet, made: Example) -> torch.Tensor:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("embed_above", [0, 32])
-def test_packing_equals_a_loop_over_sequences(cell: str, embed_above: int) -> None:
+def test_groups_equal_a_loop_over_sequences(cell: str, embed_above: int) -> None:
     made = example(40, events=True)
     batch = made.batch
     net = built(made, sequence={**POOLED, "cell": cell, "embed_above": embed_above, "layers": 2})
@@ -43,14 +43,15 @@ def test_packing_equals_a_loop_over_sequences(cell: str, embed_above: int) -> No
                 torch.testing.assert_close(found[m, p], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_packed_order_is_that_of_torch() -> None:
-    length = torch.tensor([2, 5, 1, 5, 3])
-    packing = packing_of(length, torch.device("cpu"))
-    values = torch.arange(16.0)[:, None]
-    reference = torch.nn.utils.rnn.pack_sequence(list(values.split(length.tolist())), enforce_sorted=False)
-    assert torch.equal(values[packing.index], reference.data)
-    assert torch.equal(packing.batch_sizes, reference.batch_sizes)
-    assert torch.equal(packing.place[packing.index], torch.arange(16))
+def test_every_event_has_its_place_in_a_group_of_like_length() -> None:
+    length = torch.tensor([2, 40, 1, 31, 3, 12])
+    layout = layout_of(length, torch.device("cpu"))
+    assert [tuple(group.shape) for group in layout.groups] == [(40, 2), (12, 1), (3, 3)]
+    laid = torch.cat([group.flatten() for group in layout.groups])
+    assert torch.equal(laid[layout.place], torch.arange(int(length.sum())))
+    assert len(layout.place.unique()) == int(length.sum())
+    assert layout.longest == 40
+    assert torch.equal(layout.first, length.cumsum(0) - length)
 
 
 def test_events_after_the_moment_move_nothing() -> None:
