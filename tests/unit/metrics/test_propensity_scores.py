@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from propensity_case import ROWS, TASKS, customers, fed
+from propensity_metric_case import ROWS, TASKS, customers, fed
 
 from wanamaker.data.propensity_batch import Task
 from wanamaker.metrics import propensity_classification as classification

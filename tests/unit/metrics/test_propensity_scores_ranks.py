@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from propensity_case import ROWS, customers, fed
+from propensity_metric_case import ROWS, customers, fed
 
 ALL = list(range(ROWS))
 
