@@ -111,13 +111,14 @@ def test_every_sweep_names_keys_that_recipes_have(composed: Callable[..., DictCo
     params = [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
     assert all(override.is_sweep_override() for override in OverridesParser.create().parse_overrides(params))
     keys = list(config.hydra.sweeper.params)
-    composed(*(f"{key}=1" for key in keys if not key.startswith(("data.", "model.net."))))
+    of_recipes = ("model.net.", "trainer.")
+    composed(*(f"{key}=1" for key in keys if not key.startswith(("data.", *of_recipes))))
     sources = [yaml.safe_load(path.read_text()) for path in (CONFIGS / "data").glob("*.yaml")]
     recipes = [yaml.safe_load(path.read_text()) for path in (CONFIGS / "experiment").glob("*.yaml")]
     for key in keys:  # not every data source and not every family has every key, but one must
         if key.startswith("data."):
             assert any(has(file, key.split(".")[1:]) for file in sources), key
-        if key.startswith("model.net."):
+        if key.startswith(of_recipes):
             assert any(has(file, key.split(".")) for file in recipes), key
 
 
