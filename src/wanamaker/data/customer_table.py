@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch.utils.data import DataLoader
 
 from wanamaker.data.customer_table_reader import Learnt, Policy, TableReader
 from wanamaker.data.customer_table_roles import TableRoles
@@ -28,9 +26,9 @@ from wanamaker.data.experiment_split import NONE, SPLITS, TEST, TRAIN, VAL
 from wanamaker.data.experiment_stream import EvaluationStream, RowLookup, TrainingStream
 from wanamaker.data.experiment_table import identifiers_of, key_of
 from wanamaker.data.leak_gate import Leak, parse_checks, report_leaks
-from wanamaker.data.panel_dataset import WholePanelBatches, whole_batch
 from wanamaker.data.propensity_batch import PropensitySchema, PropensityStats
-from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, training_order
+from wanamaker.data.sampler import per_rank_batch_size
+from wanamaker.data.split_loaders import SplitLoaders
 from wanamaker.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ _FULL_PREFLIGHT = 512 << 20  # bytes of a table that is read as a whole before a
 BLANKS = ("missing", "refuse")
 
 
-class CustomerTableDataModule(L.LightningDataModule):
+class CustomerTableDataModule(SplitLoaders):
     """One row per customer in a CSV or Parquet file, or in a folder of Parquet shards.
 
     Nothing is scaled here: batches hold the units of the file. Categories, statistics and survival curves are those of
@@ -241,16 +239,6 @@ class CustomerTableDataModule(L.LightningDataModule):
             self._codes = self.reader.codes(self._adopted)
         return self._codes
 
-    @property
-    def num_rows(self) -> int:
-        """N."""
-        return len(self.codes)
-
-    @property
-    def num_train_rows(self) -> int:
-        """Rows to train on."""
-        return int((self.codes == TRAIN).sum())
-
     def _open(self, labels: bool) -> None:
         """Look at the header."""
         if not hasattr(self, "source"):
@@ -344,10 +332,6 @@ class CustomerTableDataModule(L.LightningDataModule):
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def split_of(self, row: np.ndarray) -> np.ndarray:
-        """Index into `predictions.propensity.SPLITS` of some rows, int64 [N]."""
-        return self.codes[np.asarray(row)].astype(np.int64)
-
     def identifiers(self, row: np.ndarray) -> np.ndarray:
         """The customer of some rows, int64 or objects [N]; of a streamed table they are read again, by row group."""
         row = np.asarray(row)
@@ -375,57 +359,17 @@ class CustomerTableDataModule(L.LightningDataModule):
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> Any:
-        rank, world_size = self._rank()
-        order = training_order(self.trainer, rank, world_size, passes=self.passes_per_epoch, seed=self.seed)
-        if self.streamed:
-            reader = self._reader(self.codes == TRAIN)
-            return TrainingStream(reader, self.lanes, self.batch_size, **order, **self._loader_options())
-        rows = self._encode()
-        places = np.flatnonzero(self.codes == TRAIN)
-        return EpochDataLoader(
-            CustomerDataset(rows, places),
-            batch_sampler=ArmBatchSampler(rows.strata()[places], self.batch_size, **order),
-            collate_fn=whole_batch,
-            persistent_workers=self.num_workers > 0,
-            **self._loader_options(),
-        )
+    def _dataset(self, places: np.ndarray) -> CustomerDataset:
+        return CustomerDataset(self._encode(), places)
 
-    def val_dataloader(self) -> Any:
-        code = VAL if (self.codes == VAL).any() else TRAIN
-        count, ranks = int((self.codes == code).sum()), self._rank()[1]
-        if count < ranks:
-            # DDP synchronises buffers in the first forward pass after training: a rank without one blocks the rest.
-            raise UserError(
-                f"The val split has {count} rows for {ranks} ranks; raise data.split.val, or use fewer devices."
-            )
-        return self._evaluation_loader(self.codes == code)
+    def _training_sampler(self, places: np.ndarray, order: dict[str, Any]) -> ArmBatchSampler:
+        return ArmBatchSampler(self._encode().strata()[places], self.batch_size, **order)
 
-    def test_dataloader(self) -> Any:
-        return self._evaluation_loader(self.codes == TEST)
+    def _training_stream(self, chosen: np.ndarray, order: dict[str, Any]) -> TrainingStream:
+        return TrainingStream(self._reader(chosen), self.lanes, self.batch_size, **order, **self._loader_options())
 
-    def predict_dataloader(self) -> Any:
-        """Every row of the table in row order, also those without labels."""
-        everything = np.ones(self.num_rows, bool)
-        if self.streamed:
-            return self._evaluation_loader(everything)
-        dataset = CustomerDataset(self._encode(), np.arange(self.num_rows))
-        sampler = self._evaluation_sampler(self.num_rows)
-        return DataLoader(WholePanelBatches(dataset), sampler=sampler, batch_size=None, **self._loader_options())
-
-    def _evaluation_loader(self, chosen: np.ndarray) -> Any:
-        if self.streamed:
-            rank, world_size = self._rank()
-            return EvaluationStream(
-                self._reader(chosen), self.eval_batch_size, rank=rank, world_size=world_size, **self._loader_options()
-            )
-        places = np.flatnonzero(chosen)
-        return DataLoader(
-            CustomerDataset(self._encode(), places),
-            batch_sampler=self._evaluation_sampler(len(places)),
-            collate_fn=whole_batch,
-            **self._loader_options(),
-        )
+    def _evaluation_stream(self, chosen: np.ndarray, **options: Any) -> EvaluationStream:
+        return EvaluationStream(self._reader(chosen), self.eval_batch_size, **options)
 
     def _reader(self, chosen: np.ndarray) -> CustomerRowReader:
         schema = self.schema
@@ -437,13 +381,3 @@ class CustomerTableDataModule(L.LightningDataModule):
             chosen,
             self.reader.cells,
         )
-
-    def _evaluation_sampler(self, count: int) -> EvaluationBatchSampler:
-        rank, world_size = self._rank()
-        return EvaluationBatchSampler(count, self.eval_batch_size, rank=rank, world_size=world_size)
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": self.pin_memory}

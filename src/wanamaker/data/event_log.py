@@ -13,11 +13,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch.utils.data import DataLoader
 
 from wanamaker.data.customer_table_split import parse_split
 from wanamaker.data.event_features import WINDOWS
@@ -31,9 +29,9 @@ from wanamaker.data.event_stream import BucketReader, EventEvaluationStream, Eve
 from wanamaker.data.event_survey import Facts, Learner, check_labels, facts_of
 from wanamaker.data.experiment_split import TEST, TRAIN, VAL
 from wanamaker.data.leak_gate import check_allow, find_leaks, parse_checks, settle_leaks
-from wanamaker.data.panel_dataset import WholePanelBatches, whole_batch
 from wanamaker.data.propensity_batch import PropensitySchema, PropensityStats
-from wanamaker.data.sampler import EpochDataLoader, per_rank_batch_size, training_order
+from wanamaker.data.sampler import per_rank_batch_size
+from wanamaker.data.split_loaders import SplitLoaders
 from wanamaker.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ _KEPT = 8  # buckets whose identifiers are kept
 _JUDGED = ("numeric", "categorical", "label", "time")
 
 
-class EventLogDataModule(L.LightningDataModule):
+class EventLogDataModule(SplitLoaders):
     """A log of events in CSV or Parquet files, one row per event, in any order.
 
     Nothing is scaled here: batches hold the units of the file. Names and statistics are those of the training
@@ -95,6 +93,8 @@ class EventLogDataModule(L.LightningDataModule):
     """
 
     has_annotations = True
+    counted = "positions"
+    evaluation_sampler = EventEvaluationSampler
     reader_type: type[EventReader] = EventReader
 
     def __init__(
@@ -302,16 +302,6 @@ class EventLogDataModule(L.LightningDataModule):
         """Index into `experiment_split.SPLITS` of every position, uint8 [P]."""
         return self.facts.codes
 
-    @property
-    def num_rows(self) -> int:
-        """P."""
-        return len(self.codes)
-
-    @property
-    def num_train_rows(self) -> int:
-        """Positions to train on."""
-        return int((self.codes == TRAIN).sum())
-
     def _part(self, number: int) -> Prepared:
         """A bucket; the one of a log in memory is kept until it is encoded."""
         if self.reader.streamed:
@@ -388,10 +378,6 @@ class EventLogDataModule(L.LightningDataModule):
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def split_of(self, row: np.ndarray) -> np.ndarray:
-        """Index into `predictions.propensity.SPLITS` of some positions, int64 [n]."""
-        return self.codes[np.asarray(row)].astype(np.int64)
-
     def moment_of(self, row: np.ndarray) -> np.ndarray:
         """As-of date of some positions, datetime64[s] [n]."""
         return self.facts.moment[np.asarray(row)].astype("datetime64[us]").astype("datetime64[s]")
@@ -421,69 +407,23 @@ class EventLogDataModule(L.LightningDataModule):
 
     # -- loaders -------------------------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> Any:
-        rank, world_size = self._rank()
-        order = training_order(self.trainer, rank, world_size, passes=self.passes_per_epoch, seed=self.seed)
-        if self.reader.streamed:
-            reader = self._bucket_reader(self.codes == TRAIN)
-            return EventTrainingStream(
-                reader, self.lanes, self.batch_size, self.bucket_batches, **order, **self._loader_options()
-            )
-        rows, places = self._encode(), np.flatnonzero(self.codes == TRAIN)
+    def _dataset(self, places: np.ndarray) -> EventDataset:
+        return EventDataset(self._encode(), places)
+
+    def _training_sampler(self, places: np.ndarray, order: dict[str, Any]) -> LengthBatchSampler:
+        rows = self._encode()
         seen = rows.stop[places] - rows.start[places]
-        sampler = LengthBatchSampler(rows.customer[places], seen, self.batch_size, self.bucket_batches, **order)
-        return EpochDataLoader(
-            EventDataset(rows, places),
-            batch_sampler=sampler,
-            collate_fn=whole_batch,
-            persistent_workers=self.num_workers > 0,
-            **self._loader_options(),
+        return LengthBatchSampler(rows.customer[places], seen, self.batch_size, self.bucket_batches, **order)
+
+    def _training_stream(self, chosen: np.ndarray, order: dict[str, Any]) -> EventTrainingStream:
+        options = {**order, **self._loader_options()}
+        return EventTrainingStream(
+            self._bucket_reader(chosen), self.lanes, self.batch_size, self.bucket_batches, **options
         )
 
-    def val_dataloader(self) -> Any:
-        code = VAL if (self.codes == VAL).any() else TRAIN
-        count, ranks = int((self.codes == code).sum()), self._rank()[1]
-        if count < ranks:
-            # DDP synchronises buffers in the first forward pass after training: a rank without one blocks the rest.
-            raise UserError(
-                f"The val split has {count} positions for {ranks} ranks; raise data.split.val, or use fewer devices."
-            )
-        return self._evaluation_loader(self.codes == code)
-
-    def test_dataloader(self) -> Any:
-        return self._evaluation_loader(self.codes == TEST)
-
-    def predict_dataloader(self) -> Any:
-        """Every position in the order of rows, also those without labels."""
-        if self.reader.streamed:
-            return self._evaluation_loader(np.ones(self.num_rows, bool))
-        dataset = EventDataset(self._encode(), np.arange(self.num_rows))
-        sampler = self._evaluation_sampler(self.num_rows)
-        return DataLoader(WholePanelBatches(dataset), sampler=sampler, batch_size=None, **self._loader_options())
-
-    def _evaluation_loader(self, chosen: np.ndarray) -> Any:
-        if self.reader.streamed:
-            rank, world_size = self._rank()
-            options = {"rank": rank, "world_size": world_size, **self._loader_options()}
-            return EventEvaluationStream(self._bucket_reader(chosen), self.eval_batch_size, **options)
-        places = np.flatnonzero(chosen)
-        return DataLoader(
-            EventDataset(self._encode(), places),
-            batch_sampler=self._evaluation_sampler(len(places)),
-            collate_fn=whole_batch,
-            **self._loader_options(),
-        )
+    def _evaluation_stream(self, chosen: np.ndarray, **options: Any) -> EventEvaluationStream:
+        return EventEvaluationStream(self._bucket_reader(chosen), self.eval_batch_size, **options)
 
     def _bucket_reader(self, chosen: np.ndarray) -> BucketReader:
         encoded = BucketEncoder(self.reader, self.schema, self.facts.first)
         return BucketReader(encoded, self.facts.first, chosen)
-
-    def _evaluation_sampler(self, count: int) -> EventEvaluationSampler:
-        rank, world_size = self._rank()
-        return EventEvaluationSampler(count, self.eval_batch_size, rank=rank, world_size=world_size)
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": self.pin_memory}
