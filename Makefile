@@ -25,9 +25,9 @@ $(READY): pyproject.toml requirements.lock
 train: $(READY)
 	$(BIN)/python train.py experiment=faster_rcnn_shelf_quick trainer.devices=2
 
-# Files in parallel, one thread each: half of them waits for other processes to start.
+# Files in parallel, one thread each; tests/conftest.py says how many.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m 'slow or not slow'

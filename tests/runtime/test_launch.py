@@ -113,8 +113,11 @@ def test_multirun_of_several_devices_shares_hyperparameters(train: Run, tmp_path
     assert [trial["run_id"] for trial in trials] == [f"sweep-{number}" for number in range(4)]
 
 
-def test_optuna_with_two_ranks_a_trial(train: Run, tmp_path: Path) -> None:
-    """Every rank of a trial trains the values that were sampled for it, and the study learns the metric."""
+def test_optuna_with_two_ranks_a_trial(train: Run, run: Run, tmp_path: Path) -> None:
+    """Every rank of a trial trains the values that were sampled for it, and the study learns the metric.
+
+    The recipe of the best trial needs the sweep's folder only, though its base lies in a folder of the user's own.
+    """
     import optuna
     import yaml
 
@@ -132,8 +135,13 @@ def test_optuna_with_two_ranks_a_trial(train: Run, tmp_path: Path) -> None:
         assert summary["world_size"] == 2
         assert summary["monitor"]["value"] == pytest.approx(trial.value)
         assert config["model"]["optimizer"]["lr"] == pytest.approx(trial.params["model.optimizer.lr"])
-        alone = train(f"model.optimizer.lr={config['model']['optimizer']['lr']}", f"run_id=alone{trial.number}")
-        assert alone.status == 0
+        name = f"run_id=alone{trial.number}"
+        if trial.number == study.best_trial.number:
+            best = ("--config-dir", str(folder), "experiment=best_recipe")
+            alone = run("train.py", *best, name, "trainer.devices=1")
+        else:
+            alone = train(f"model.optimizer.lr={config['model']['optimizer']['lr']}", name)
+        assert alone.status == 0, alone.said
         one = metrics(tmp_path / "logs" / "toy" / "runs" / f"alone{trial.number}")
         assert one["monitor"]["value"] == pytest.approx(trial.value, rel=1e-4)
 

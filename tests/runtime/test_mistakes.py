@@ -28,6 +28,10 @@ MISTAKES = {
     "untrusted target": ("model.net._target_=os.system", "os.system", "WANAMAKER_TRUSTED"),
     "unimportable target": ("model.net._target_=torch.nn.Liner", "torch.nn.Liner", "cannot be imported"),
     "options of no callback": ("++callbacks.averaging.decay=0.9", "callbacks.averaging has options (decay)", "=null"),
+    "a folder for part of a run": ("paths.output_dir=elsewhere", "a run has one folder", "hydra.run.dir=elsewhere"),
+    "a folder that Hydra names": ("hydra.runtime.output_dir=elsewhere", "hydra.runtime", "paths.log_dir"),
+    "no folder": ("paths.log_dir=null", "paths.log_dir is empty", "paths.log_dir=FOLDER"),
+    "no choice": ("logger=null", "'logger' is chosen by the name of a file", "Did you mean 'none'?"),
     "another machine": ("trainer.num_nodes=2", "trainer.num_nodes=2", "torchrun"),
 }
 
@@ -117,6 +121,16 @@ def test_option_of_a_target_needs_no_plus(main_with) -> None:
     accepted = arguments_of("lightning.pytorch.Trainer")
     assert accepted is not None
     assert "gradient_clip_val" in accepted
+
+
+@pytest.mark.parametrize("key", ["trainer.default_root_dir", "hydra.job_logging.handlers.file.filename"])
+def test_option_whose_default_only_a_run_knows(main_with, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Its default interpolates the run's folder, which nobody has named while the options are checked."""
+    from hydra.core.hydra_config import HydraConfig
+
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # an earlier run in this process has left its own
+    arguments = ("--config-dir", str(TOY / "configs"), "experiment=toy", f"{key}=elsewhere", "--cfg", "all")
+    assert main_with("train", *arguments)[0] == 0
 
 
 def test_environment_fixture_is_clean() -> None:

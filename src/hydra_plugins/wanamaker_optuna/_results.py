@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.wanamaker_optuna._own_files import copy_files
 from hydra_plugins.wanamaker_optuna._search_space import Dimension
 from hydra_plugins.wanamaker_optuna._study import ended
 
@@ -35,6 +36,7 @@ class Report:
         metric: Name of the objective, or None where the app has no monitor.
         compose: Composes the configuration of a list of overrides.
         is_group: Tells a config group from an option.
+        own_files: The files of a composed configuration that are not the application's, by their config path.
         script: The entry point, for the command in the log.
     """
 
@@ -45,9 +47,11 @@ class Report:
     metric: str | None
     compose: Callable[[Sequence[str]], DictConfig]
     is_group: Callable[[str], bool]
+    own_files: Callable[[DictConfig], Mapping[str, Path]]
     script: str
     _written: int | None = field(default=None, init=False)
     _command: str = field(default="", init=False)
+    _recipe: str = field(default=RECIPE, init=False)
 
     def ranked(self) -> list[FrozenTrial]:
         """Complete trials from the best, then pruned ones, then failures."""
@@ -142,15 +146,21 @@ class Report:
                 )
 
     def _recipe_path(self) -> Path:
-        return self.folder / "experiment" / f"{RECIPE}.yaml"
+        return self.folder / "experiment" / f"{self._recipe}.yaml"
 
     def _write_recipe(self, best: FrozenTrial) -> None:
         """The swept experiment plus what this trial changed, as a recipe that runs by itself.
 
-        Values come from the composed configuration, where Hydra has already undone quotes and casts.
+        Values come from the composed configuration, where Hydra has already undone quotes and casts. Files of a
+        `--config-dir` are laid beside it, because the command that runs it can name one such folder only.
         """
         lines: list[str] = best.user_attrs["overrides"]
         config = self.compose(lines)
+        own = self.own_files(config)
+        number = 2
+        while f"experiment/{self._recipe}" in own:  # the sweep went on from the best recipe of another one
+            self._recipe, number = f"{RECIPE}_{number}", number + 1
+        copy_files(own, self.folder)
         experiment = OmegaConf.select(config, "hydra.runtime.choices.experiment")
         tree = OmegaConf.to_container(config, resolve=False)
         defaults: list[Any] = [str(experiment)] if experiment else []
@@ -176,7 +186,7 @@ class Report:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         self._recipe_path().parent.mkdir(exist_ok=True)
         self._recipe_path().write_text(header + text, encoding="utf-8")
-        choice = f"{'' if experiment else '+'}experiment={RECIPE}"
+        choice = f"{'' if experiment else '+'}experiment={self._recipe}"
         folder = os.path.relpath(self.folder)
         if folder.startswith(os.pardir):
             folder = str(self.folder)

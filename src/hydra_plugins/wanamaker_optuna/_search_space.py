@@ -9,6 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -53,8 +54,14 @@ class Dimension:
         # Optuna's low + k * step carries rounding again.
         return min(range(len(self.values)), key=lambda i: abs(self.values[i] - value))
 
-    def holds(self, value: Any) -> bool:
-        """Whether a value of the recipe lies in this dimension."""
+    def of_recipe(self, value: Any) -> tuple[Any, ...]:
+        """What a value of the recipe is called here (a list among choices is its text); nothing if it has no place."""
+        if OmegaConf.is_config(value):
+            plain = OmegaConf.to_container(value, resolve=True)
+            return tuple(v for v, text in zip(self.values, self.texts, strict=True) if _value_of(text) == plain)
+        return (value,) if self._holds(value) else ()
+
+    def _holds(self, value: Any) -> bool:
         if self.values:
             return any(type(value) is type(v) and value == v for v in self.values)
         distribution = self.distribution
@@ -135,6 +142,11 @@ def _parse(line: str, config_loader: ConfigLoader) -> Override:
         raise UserError(
             f"The search space entry '{line}' cannot be read ({reason}). Write a range as {EXAMPLE}."
         ) from error
+
+
+def _value_of(text: str) -> Any:
+    """What the right side of an override says."""
+    return OverridesParser.create().parse_override(f"x={text}").value()
 
 
 def _dimension(override: Override, name: str) -> Dimension:

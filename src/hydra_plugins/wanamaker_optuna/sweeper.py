@@ -103,6 +103,7 @@ class OptunaSweeper(Sweeper):
         assert self.hydra_context is not None
         _refuse_inside_a_rank()
         from hydra_plugins.wanamaker_optuna import _study
+        from hydra_plugins.wanamaker_optuna._own_files import own_files
         from hydra_plugins.wanamaker_optuna._results import Report
         from hydra_plugins.wanamaker_optuna._search_space import grid, read_search_space
 
@@ -145,6 +146,7 @@ class OptunaSweeper(Sweeper):
             metric=OmegaConf.select(recipe, "monitor.metric"),
             compose=self._compose,
             is_group=lambda key: bool(self._loader.get_group_options(key)),
+            own_files=lambda config: own_files(self._loader, config),
             script=os.path.relpath(sys.argv[0]) if sys.argv[0] else "train.py",
         )
         seed = self.seed if self.seed is not None else int(OmegaConf.select(recipe, "seed") or 0)
@@ -191,8 +193,8 @@ class OptunaSweeper(Sweeper):
             choices = OmegaConf.select(recipe, "hydra.runtime.choices")
             group = choices.get(dimension.name) if dimension.name in choices else None
             value = group if group is not None else OmegaConf.select(recipe, dimension.name)
-            if dimension.holds(value):
-                values[dimension.name] = value
+            if own := dimension.of_recipe(value):
+                values[dimension.name] = own[0]
             else:
                 log.info(f"Trial 0 samples '{dimension.name}': the recipe's value {value!r} is not in the search space")
         if values:

@@ -22,19 +22,21 @@ KEY = "ema"
 
 
 class ExponentialMovingAverage(Callback):
-    """Averages all floating-point parameters and buffers, and evaluates and saves the average.
+    """Averages all parameters and the running statistics of norms, and evaluates and saves the average.
 
     After update n (from 0) the average moves by `1 - d` towards the weights, with
     `d = min(decay, (1 + n) / (warmup + n)) ** every_n_steps`, the warm-up of TensorFlow's `ExponentialMovingAverage`:
-    early averages forget the random start quickly. Integer buffers are copied.
+    early averages forget the random start quickly. All other buffers stay as the module has them, whatever the weights
+    in place: scales and limits are no weights (a bound may be infinite, and infinity less infinity is no number), and a
+    calibration that validation fits to the average is saved beside it.
 
     Validation runs on the average. A checkpoint's `state_dict` holds the average, so whoever loads the file
     gets what was validated; the raw weights that training goes on from are in `checkpoint["ema"]["raw_state_dict"]`.
     After `fit` the module holds the average. Resuming with this callback is exact; resuming without it
     continues from the average. A checkpoint written without it starts the average at its weights.
 
-    Every rank computes the same average of the parameters. Buffers (BatchNorm statistics) differ between ranks
-    unless they are synchronised; rank zero's are the ones validated and saved.
+    Every rank computes the same average of the parameters. The statistics of BatchNorm differ between ranks unless
+    they are synchronised; rank zero's are the ones validated and saved.
 
     Args:
         decay: Share of the old average kept per optimiser step, in [0, 1).
@@ -58,7 +60,7 @@ class ExponentialMovingAverage(Callback):
         self.every_n_steps = every_n_steps
         self.num_updates = 0
         self._last_step = 0
-        # Live tensors of the module by storage, one entry for tied weights, and their averages beside them.
+        # What is averaged of the module: its live tensors, one entry for tied weights, and their averages beside them.
         self._live: list[Tensor] = []
         self._average: list[Tensor] = []
         self._index: dict[str, int] = {}
@@ -104,8 +106,11 @@ class ExponentialMovingAverage(Callback):
         self._last_step = trainer.global_step
         seen: dict[int, int] = {}
         self._live, self._buffers, self._index = [], [], {}
+        norms = (part for part in pl_module.modules() if isinstance(part, nn.modules.batchnorm._NormBase))
+        statistics = {id(value) for norm in norms for value in norm.buffers(recurse=False)}
         for name, value in pl_module.state_dict(keep_vars=True).items():
-            if not isinstance(value, Tensor) or not value.is_floating_point():
+            averaged = isinstance(value, nn.Parameter) or id(value) in statistics
+            if not averaged or not value.is_floating_point():
                 continue
             index = seen.setdefault(id(value), len(self._live))
             self._index[name] = index

@@ -117,13 +117,8 @@ class Policy:
         return predictions.effect[:, :, main] * np.sign(self.money.value[main])
 
 
-def learn_policy(predictions: UpliftPredictions, options: TargetingOptions, judging: tuple[str, ...] = ()) -> Policy:
-    """Read the question against the predictions, and learn what has to be learnt from training rows.
-
-    Args:
-        predictions: all of them.
-        options: the question.
-        judging: splits that judge the policy; nothing is learnt from their outcomes, unless there are no others.
+def read_question(predictions: UpliftPredictions, options: TargetingOptions) -> Money:
+    """Read the question against the names of the predictions, whose rows are not looked at: there may be none.
 
     Raises:
         UserError: values, costs or caps do not fit the predictions.
@@ -135,6 +130,21 @@ def learn_policy(predictions: UpliftPredictions, options: TargetingOptions, judg
                 f"decision.caps names the offer {name!r}, which the model does not know; it knows "
                 f"{', '.join(predictions.arms[1:])}."
             )
+    return money
+
+
+def learn_policy(predictions: UpliftPredictions, options: TargetingOptions, judging: tuple[str, ...] = ()) -> Policy:
+    """Read the question against the predictions, and learn what has to be learnt from training rows.
+
+    Args:
+        predictions: all of them.
+        options: the question.
+        judging: splits that judge the policy; nothing is learnt from their outcomes, unless there are no others.
+
+    Raises:
+        UserError: values, costs or caps do not fit the predictions.
+    """
+    money = read_question(predictions, options)
     rows = score_rows(predictions, money, [name for name in ("train", "val") if name not in judging])
     notes = list(money.notes)
     if rows is None and set(judging) & {"train", "val"}:

@@ -74,6 +74,9 @@ class FeatureEncoder(nn.Module):
         self.register_buffer("sd", torch.ones(numeric))
         self.register_buffer("fill", torch.zeros(numeric))
         self.register_buffer("logged", torch.zeros(numeric, dtype=torch.bool))
+        # Where `logged` is true. Found once: how many there are decides sizes, for which Python would wait for a GPU.
+        self.register_buffer("_places", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.register_load_state_dict_post_hook(_find_places)
         self.register_buffer("flagged", torch.zeros(numeric, dtype=torch.bool))
         self.register_buffer("edges", torch.zeros(numeric, pieces + 1 if pieces else 0))
         self.width = numeric * (2 + pieces) + sum(categories[j] for j in self.one_hot) + embedding * len(self.embedded)
@@ -113,6 +116,7 @@ class FeatureEncoder(nn.Module):
             median = steps[:, (steps.shape[1] - 1) // 2]
             skewed = (means - median) / sds > 0.25
             self.logged.copy_(skewed & (steps[:, 0] >= 0) & (steps[:, -1] > 1))
+        _find_places(self)
         # Moments of log(1 + value) from the quantiles, by the trapezoid rule over equal shares of the rows.
         logs = steps.clamp(min=0).log1p()
         middle = (logs[:, 1:] + logs[:, :-1]) / 2
@@ -143,7 +147,7 @@ class FeatureEncoder(nn.Module):
             absent = numeric.isnan()
             filled = torch.where(absent, self.fill, numeric)
             scaled = filled.clone()
-            if len(places := self.logged.nonzero().flatten()):  # logarithms cost more than all else here
+            if len(places := self._places):  # logarithms cost more than all else here
                 scaled[:, places] = filled[:, places].clamp(min=0).log1p()
             parts += [((scaled - self.mean) / self.sd).clamp(-_LIMIT, _LIMIT), (absent & self.flagged).float()]
             if self.pieces:
@@ -168,3 +172,8 @@ class FeatureEncoder(nn.Module):
     def _rows_of(table: Tensor, number: Tensor) -> Tensor:
         """Rows of a table [C, D] by number 1..C; their mean for 0."""
         return nn.functional.embedding(number, torch.cat([table.mean(0, keepdim=True), table]))
+
+
+def _find_places(encoder: FeatureEncoder, *_: object) -> None:
+    """Numbers of the columns that are logged; also after a checkpoint was loaded, which says of each whether it is."""
+    encoder._places = encoder.logged.nonzero().flatten()

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from wanamaker.callbacks.preemption import Preemption
+from wanamaker.callbacks.without_validation import WithoutValidation
 from wanamaker.errors import UserError
 from wanamaker.runtime.checkpoint import AtomicCheckpointIO, EmbedRecipe, portable_recipe
 
@@ -83,6 +84,19 @@ def check_decision(decision: Any, model: LightningModule, experiment: str) -> No
         )
 
 
+def check_question(decision: Any, model: LightningModule) -> None:
+    """Refuse, before anything is predicted, a decision that asks for names which the predictions will not have.
+
+    A module that knows these names once its checkpoint was read gives, by `predictions_without_rows`, an artefact
+    that holds nothing else; a decision `check`s itself against it.
+
+    Raises:
+        UserError: whatever the decision would refuse the predictions for.
+    """
+    if hasattr(decision, "check") and hasattr(model, "predictions_without_rows"):
+        decision.check(model.predictions_without_rows())
+
+
 def build(config: DictConfig, world_size: int = 1) -> Parts:
     """Instantiate data, model, loggers, callbacks and trainer.
 
@@ -96,7 +110,7 @@ def build(config: DictConfig, world_size: int = 1) -> Parts:
     debugging = bool(trainer_config.get("fast_dev_run"))
     loggers = [] if debugging else _listed(config.logger)
     recipe = portable_recipe(config)
-    callbacks: list[Callback] = [*_listed(config.callbacks), EmbedRecipe(recipe), Preemption()]
+    callbacks: list[Callback] = [*_listed(config.callbacks), EmbedRecipe(recipe), Preemption(), WithoutValidation()]
     if world_size > 1 and trainer_config.get("strategy") in (None, "auto", "ddp"):
         # Our losses use every parameter on every rank: no search for unused ones.
         trainer_config["strategy"] = None

@@ -137,6 +137,9 @@ def check_values(config: DictConfig, entry: str) -> None:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
+    for key in config.paths:
+        if config.paths[key] in (None, ""):  # else a folder called None, or one at the root of the disk
+            raise UserError(f"paths.{key} is empty: name a folder, paths.{key}=FOLDER, or leave the option out.")
 
 
 def check_devices(config: DictConfig) -> int:
@@ -200,6 +203,25 @@ def check_batch(config: DictConfig, world_size: int) -> None:
         raise UserError(
             f"data.batch_size={batch} is the global batch and cannot be shared equally by {world_size} ranks. "
             f"Use {choice}."
+        )
+
+
+def check_one_folder(config: DictConfig, output_dir: Path, setting: str) -> None:
+    """A run has one folder, and whoever resumes or evaluates it looks there.
+
+    Args:
+        config: The composed configuration.
+        output_dir: Where Hydra puts the run.
+        setting: The key that says so.
+
+    Raises:
+        UserError: `paths.output_dir` names another one, which would hold part of the run.
+    """
+    if Path(config.paths.output_dir).absolute() != output_dir:
+        raise UserError(
+            f"paths.output_dir={config.paths.output_dir} cannot be set: a run has one folder, {output_dir}. To move "
+            f"results, use paths.log_dir=FOLDER (or WANAMAKER_LOG_DIR); to put them exactly there, use "
+            f"{setting}={config.paths.output_dir}."
         )
 
 

@@ -153,6 +153,7 @@ def _preflight(
         del config["hydra"]
     try:
         checks.check_values(config, entry)
+        checks.check_one_folder(config, output_dir, f"hydra.{key}.dir")
         checks.check_output(output_dir)
         devices = check_run(config, output_dir)
     finally:
@@ -193,6 +194,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
         build.check_decision(decision, model, str(config.experiment))
     if resume is not None:
         checkpoint.check_resume(resume, config, model)
+        if config.get("decision") is not None:
+            build.check_question(decision, model)
     return devices
 
 

@@ -14,7 +14,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from wanamaker.errors import UserError
@@ -51,6 +51,13 @@ def check(
             raise UserError(
                 f"'{override.input_line}' names several values: add -m to run one trial per value, "
                 "or write a list as key=[a,b]."
+            )
+        if _is_group(override):
+            _check_choice(override)
+        if override.key_or_group.split(".")[:2] == ["hydra", "runtime"]:
+            raise UserError(
+                f"{override.input_line}: Hydra itself fills in 'hydra.runtime' when the run begins. Results go where "
+                "paths.log_dir (or WANAMAKER_LOG_DIR) says; hydra.run.dir=FOLDER puts a single run exactly there."
             )
     singles = [_first_of_sweep(override) for override in overrides]
     groups = [line for line, override in zip(singles, overrides, strict=True) if _is_group(override)]
@@ -95,6 +102,17 @@ def _is_group(override: Override) -> bool:
     )
 
 
+def _check_choice(override: Override) -> None:
+    """`logger=null`, `trainer=2`: Hydra says of these that an override must be a string."""
+    value = override.value()
+    if not override.is_delete() and (value is None or isinstance(value, bool | int | float)):
+        options = GlobalHydra.instance().config_loader().get_group_options(override.key_or_group, ObjectType.CONFIG)
+        raise UserError(
+            f"{override.input_line}: '{override.key_or_group}' is chosen by the name of a file."
+            f"{nearest(str(value), options)}"
+        )
+
+
 def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
     """Whether a key must be added rather than changed; an unknown key is refused."""
     node: Any = config
@@ -124,8 +142,12 @@ def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
 def _check_names(config: DictConfig, override: Override) -> None:
     """A mapping given for one that names entries already changes these; Hydra says of others "not in struct"."""
     key, value = override.key_or_group, override.value()
-    node = OmegaConf.select(config, key)
-    if not isinstance(value, dict) or not isinstance(node, DictConfig) or "_target_" in node:
+    node: Any = config
+    for part in key.split("."):  # node by node: what stands there may interpolate what only a run knows
+        node = node._get_node(part) if isinstance(node, DictConfig) else None
+    if not isinstance(value, dict) or not isinstance(node, DictConfig) or not isinstance(node._content, dict):
+        return
+    if "_target_" in node:
         return
     for name in (str(name) for name in value):
         if name not in node:

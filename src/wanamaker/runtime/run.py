@@ -132,11 +132,12 @@ def _scalars(trainer: Trainer) -> dict[str, float]:
 
 
 def _best_path(trainer: Trainer) -> Path | None:
-    callback = trainer.checkpoint_callback
-    for name in ("best_model_path", "last_model_path"):
-        path = getattr(callback, name, "")
-        if path and Path(path).exists():
-            return Path(path)
+    """The checkpoint of the best epoch; of the last one where nothing says which is best."""
+    for callback in trainer.checkpoint_callbacks:
+        for name in ("best_model_path", "last_model_path"):
+            path = getattr(callback, name, "")
+            if path and Path(path).exists():
+                return Path(path)
     return None
 
 

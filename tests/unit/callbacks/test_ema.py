@@ -119,6 +119,40 @@ def test_a_checkpoint_without_an_average_starts_one(make_trainer: Make, toy: typ
     torch.testing.assert_close(resumed.net[0].weight, by_hand(model.raw[-1], resumed.raw, ema)[-1])
 
 
+def test_buffers_that_are_no_running_statistics_are_the_module_s_own(
+    make_trainer: Make, toy: type, tmp_path: Path
+) -> None:
+    """A limit, a counter, and a calibration that every validation fits anew to the weights it sees."""
+
+    class Calibrated(toy):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("limit", torch.tensor([float("inf"), 2.0]))
+            self.register_buffer("count", torch.tensor(0))
+            self.register_buffer("table", torch.zeros(1))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.count += 1
+            return super().training_step(batch, batch_idx)
+
+        def on_validation_epoch_end(self) -> None:
+            self.table.copy_(self.net[0].weight[0, :1])
+
+    model, resumed = Calibrated(), Calibrated()
+    callbacks = [
+        ExponentialMovingAverage(decay=0.9),
+        ModelCheckpoint(tmp_path, "last", enable_version_counter=False),
+    ]
+    make_trainer(callbacks=callbacks, enable_checkpointing=True).fit(model)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    make_trainer(callbacks=[ExponentialMovingAverage(decay=0.9)]).fit(resumed, ckpt_path=tmp_path / "last.ckpt")
+    for state in (saved["state_dict"], saved[KEY]["raw_state_dict"], model.state_dict(), resumed.state_dict()):
+        assert state["limit"].tolist() == [float("inf"), 2.0]
+        assert int(state["count"]) == 12
+        assert torch.equal(state["table"], model.validated[-1][0, :1])
+    assert torch.equal(saved["state_dict"]["net.0.weight"], model.validated[-1])
+
+
 def test_an_error_in_validation_leaves_the_raw_weights(make_trainer: Make, toy: type) -> None:
     class Failing(toy):  # type: ignore[misc]
         def validation_step(self, batch: Any, batch_idx: int) -> None:

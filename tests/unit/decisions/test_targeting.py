@@ -9,6 +9,7 @@ from uplift_example import example
 
 from wanamaker.decisions.targeting import audience_table, offer_table, plan_targeting
 from wanamaker.decisions.targeting_options import TargetingOptions
+from wanamaker.decisions.targeting_policy import read_question
 from wanamaker.errors import UserError
 from wanamaker.predictions import UpliftPredictions
 
@@ -149,6 +150,16 @@ def test_mistakes_in_the_options(given: dict, words: str) -> None:
 def test_a_cap_on_an_unknown_offer() -> None:
     with pytest.raises(UserError, match=r"decision.caps names the offer 'letter'.*coupon, notice"):
         plan_targeting(example(60).predictions, options(caps={"letter": 3}))
+
+
+def test_the_question_is_read_without_a_row() -> None:
+    """As it is before anything is predicted."""
+    nobody = example(60).predictions.select(np.zeros(0, np.int64))
+    assert read_question(nobody, options()).main == plan_targeting(example(60).predictions, options()).policy.money.main
+    with pytest.raises(UserError, match=r"decision.value=null: there are 3 outcomes"):
+        read_question(nobody, TargetingOptions())
+    with pytest.raises(UserError, match=r"decision.caps names the offer 'letter'"):
+        read_question(nobody, options(caps={"letter": 3}))
 
 
 def test_whoever_stands_first_is_not_preferred_where_all_are_worth_the_same() -> None:

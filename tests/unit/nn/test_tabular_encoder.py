@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wanamaker.nn.tabular import FeatureEncoder
 
@@ -76,6 +77,30 @@ def test_a_checkpoint_carries_the_statistics():
     copy.load_state_dict(made.state_dict())
     rows = torch.tensor([[0.3, 90.0], [NAN, NAN]])
     torch.testing.assert_close(copy(rows, torch.zeros(2, 0).long()), made(rows, torch.zeros(2, 0).long()))
+    # Which columns are logged is kept as flags alone; where they are is found again, inside a larger net, too.
+    assert not [name for name in made.state_dict() if "places" in name]
+    whole = torch.nn.Sequential(FeatureEncoder(2, pieces=2))
+    whole.load_state_dict({f"0.{name}": value for name, value in made.state_dict().items()})
+    assert whole[0]._places.tolist() == made._places.tolist() == [1]
+    unlogged = fitted(pieces=2, log="none")
+    copy.load_state_dict(unlogged.state_dict())
+    torch.testing.assert_close(copy(rows, torch.zeros(2, 0).long()), unlogged(rows, torch.zeros(2, 0).long()))
+
+
+def test_encoding_never_asks_a_device_how_many():
+    """Operations whose result's size depends on values make Python wait for a GPU at every batch."""
+    names: list[str] = []
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(function.name())
+            return function(*args, **(kwargs or {}))
+
+    encoder = fitted(pieces=2)
+    with Record():
+        encoder(torch.tensor([[0.3, 90.0], [NAN, NAN]]), torch.zeros(2, 0).long())
+    assert names
+    assert not {"aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select"} & set(names)
 
 
 @pytest.mark.parametrize("options", [{"log": "ln"}, {"pieces": -1}, {"embedding": 0}])

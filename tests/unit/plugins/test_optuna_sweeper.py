@@ -42,7 +42,7 @@ FILES = {
         # @package _global_
         # The toy.
         monitor: {metric: val/score, mode: min}
-        model: {lr: 0.5, width: 8, norm: "batch norm", depth: 2}
+        model: {lr: 0.5, width: 8, norm: "batch norm", depth: 2, sizes: [16, 8]}
         epochs: 1
     """,
     "sweep/lr.yaml": """
@@ -136,6 +136,36 @@ def test_results_leaderboard_and_best_recipe(sweep: Sweep, tmp_path: Path, confi
     assert (config.model.lr, config.model.width) == best[1:]
     assert (config.epochs, config.optimizer.name, config.model.norm) == (7, "adam", "batch norm")
     assert config.monitor.metric == "val/score"
+
+
+def test_the_best_recipe_brings_the_user_s_own_files(sweep: Sweep, tmp_path: Path, config_dir: Path) -> None:
+    """Hydra takes one `--config-dir`: the folder of the sweep stands in for the user's."""
+    own, files = tmp_path / "own", ("experiment/mine.yaml", "optimizer/lion.yaml", "optimizer/unused.yaml")
+    texts = (
+        "# @package _global_\ndefaults:\n  - base\n  - override /optimizer: lion\n  - _self_\nepochs: 9\n",
+        "name: lion\n",
+        "name: unused\n",
+    )
+    for file, text in zip(files, texts, strict=True):
+        (own / file).parent.mkdir(parents=True, exist_ok=True)
+        (own / file).write_text(text)
+
+    def composed(folder: str, experiment: str) -> tuple[Any, ...]:
+        with initialize_config_dir(str(config_dir), version_base="1.3"):
+            search = f"hydra.searchpath=[file://{tmp_path / folder}]"
+            config = compose("train", [search, f"experiment={experiment}"])
+        return config.model.lr, config.optimizer.name, config.epochs
+
+    few = (LR, "hydra.sweeper.n_trials=2")
+    sweep("experiment=mine", f"hydra.searchpath=[file://{own}]", *few, folder="first")
+    best = results_of(tmp_path / "first")["best_params"]["model.lr"]
+    assert composed("first", "best_recipe") == (best, "lion", 9)
+    assert not (tmp_path / "first" / "optimizer" / "unused.yaml").exists()
+    # A second sweep goes on from there; its recipe cannot have the name of the one it builds on.
+    first = f"hydra.searchpath=[file://{tmp_path / 'first'}]"
+    sweep("experiment=best_recipe", first, *few, "epochs=3", folder="second")
+    best = results_of(tmp_path / "second")["best_params"]["model.lr"]
+    assert composed("second", "best_recipe_2") == (best, "lion", 3)
 
 
 def test_a_sweep_file_selects_sweeper_space_and_mode(sweep: Sweep, tmp_path: Path) -> None:
@@ -291,9 +321,11 @@ def test_trial_zero_takes_the_recipes_values(sweep: Sweep, caplog: pytest.LogCap
         LR,
         "model.width=choice(16,32)",
         "optimizer=adam,sgd",
+        "model.sizes=choice([4],[16,8],[])",
         "hydra.sweeper.start_from_recipe=true",
         "hydra.sweeper.n_trials=2",
     )
+    assert returns[0].cfg.model.sizes == [16, 8]
     assert (returns[0].cfg.model.lr, returns[0].cfg.optimizer.name) == (0.5, "sgd")
     assert "Trial 0 samples 'model.width': the recipe's value 8 is not in the search space" in caplog.text
 

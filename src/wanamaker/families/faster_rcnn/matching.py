@@ -34,46 +34,6 @@ class Match(NamedTuple):
     index: Tensor
 
 
-def check_targets(boxes: list[Tensor], labels: list[Tensor], num_classes: int) -> None:
-    """Refuse targets that would become NaN or an index error inside a loss.
-
-    Args:
-        boxes: per image xyxy [N, 4].
-        labels: per image int64 [N], 1..``num_classes``.
-        num_classes: without background.
-
-    Raises:
-        ValueError: naming the image's place in the batch, the row and the value.
-    """
-    if len(boxes) != len(labels):
-        raise ValueError(f"{len(boxes)} images have boxes but {len(labels)} have labels")
-    for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
-        if box.ndim != 2 or box.shape[1] != 4:
-            raise ValueError(
-                f"image {i} of the batch: boxes have shape {tuple(box.shape)}; give [N, 4], and [0, 4] for none"
-            )
-        if label.shape != box.shape[:1]:
-            raise ValueError(f"image {i} of the batch: {len(box)} boxes but labels of shape {tuple(label.shape)}")
-    if not any(len(box) for box in boxes):
-        return
-    all_boxes, all_labels = torch.cat(boxes), torch.cat(labels)
-    # `not all sides positive` also catches NaN.
-    bad_box = ~((all_boxes[:, 2:] > all_boxes[:, :2]).all(dim=1) & all_boxes.isfinite().all(dim=1))
-    bad_label = (all_labels < 1) | (all_labels > num_classes)
-    if bool((bad_box | bad_label).any()):
-        image = torch.repeat_interleave(torch.tensor([len(box) for box in boxes]))
-        row = int((bad_box | bad_label).nonzero()[0])
-        where = f"image {int(image[row])} of the batch"
-        if bool(bad_box[row]):
-            raise ValueError(
-                f"{where}: box {all_boxes[row].tolist()} has no area or is not finite; drop such boxes before training"
-            )
-        raise ValueError(
-            f"{where}: label {int(all_labels[row])} is outside 1..{num_classes} "
-            f"(0 is background; num_classes={num_classes} excludes it)"
-        )
-
-
 def pad_targets(boxes: list[Tensor], labels: list[Tensor]) -> Targets:
     """One tensor per field from per-image lists; at least one row, so that nothing downstream is empty."""
     padded_boxes = pad_sequence([b.float() for b in boxes], batch_first=True)

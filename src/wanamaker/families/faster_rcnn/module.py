@@ -23,12 +23,10 @@ from wanamaker.predictions import Detections
 from .finite import FiniteWatch
 from .loss_means import LossMeans
 from .losses import NAMES
-from .matching import check_targets
 from .net import FasterRCNNNet
 from .weight_files import META_KEY
 
-# Both are meant: batches know best how they travel, and norms of frozen layers stay in evaluation mode.
-warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device` in `LightningModule`.*")
+# It is meant: norms of frozen layers stay in evaluation mode.
 warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode at the start of training.*")
 
 
@@ -159,23 +157,6 @@ class FasterRCNNModule(LightningModule):
         if meta["frozen_eps"] is not None:
             self.net.frozen_eps = meta["frozen_eps"]
         self.net.pending_head = None  # the checkpoint's head replaces the rows of the starting weights
-
-    def transfer_batch_to_device(self, batch: DetectionBatch, device: torch.device, dataloader_idx: int) -> Any:
-        """Copy what the net reads; ground truth, ids and file sizes are used on the CPU and stay there."""
-        if device.type == "cpu" or not isinstance(batch, DetectionBatch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        check_targets(batch.boxes, batch.labels, self.net.num_classes)
-        counts = [len(boxes) for boxes in batch.boxes]
-        moved = batch._replace(
-            images=batch.images.to(device, non_blocking=True),
-            sizes=batch.sizes.to(device, non_blocking=True),
-            seeds=batch.seeds.to(device, non_blocking=True),
-        )
-        if counts:  # one copy for all images instead of one each
-            boxes = torch.cat(batch.boxes).to(device, non_blocking=True).split(counts)
-            labels = torch.cat(batch.labels).to(device, non_blocking=True).split(counts)
-            moved = moved._replace(boxes=list(boxes), labels=list(labels))
-        return moved
 
     def _evaluate(self, batch: DetectionBatch, stage: str) -> list[dict[str, Tensor]]:
         """Update the metrics of a stage; returns the detections in pixels of the files, as `batch.image_ids` stand."""

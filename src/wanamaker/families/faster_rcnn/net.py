@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wanamaker.data.detection_batch import check_targets
 from wanamaker.nn.pretrained import pretrained_weights_wanted
 
 from . import matching, regions
@@ -134,8 +135,8 @@ class FasterRCNNNet(nn.Module):
         Raises:
             ValueError: a canvas, box or label that cannot be trained on.
         """
-        if images.device.type == "cpu":  # on a GPU the look at values would stall it: callers check before the copy
-            matching.check_targets(boxes, labels, self.num_classes)
+        if images.device.type == "cpu":  # on a GPU a look at values would stall it: `DetectionBatch.to` has looked
+            check_targets(boxes, labels, self.num_classes)
         targets = matching.pad_targets(boxes, labels)
         first = self._first_stage(images, sizes)
         anchor_part = self._anchor_losses(first, targets, seeds)
@@ -176,7 +177,7 @@ class FasterRCNNNet(nn.Module):
             the sums and counts of this rank's images, and what :meth:`detect` returns.
         """
         if images.device.type == "cpu":
-            matching.check_targets(boxes, labels, self.num_classes)
+            check_targets(boxes, labels, self.num_classes)
         targets = matching.pad_targets(boxes, labels)
         first = self._first_stage(images, sizes)
         anchor_part = self._anchor_losses(first, targets, seeds)
