@@ -81,6 +81,8 @@ def test_family_contract(family: str) -> None:
         if isinstance(node, ast.ClassDef) and node.name.endswith("Module")
     ]
     assert len(modules) == 1, "exactly one LightningModule"
+    text = (folder / "module.py").read_text(encoding="utf-8")
+    assert not re.search(r"def \w*(batch_transfer|transfer_batch)", text), "batches know how they travel: their `to`"
     recipes = [path.stem for path in (ROOT / "configs" / "experiment").glob(f"{family}_*.yaml")]
     assert f"{family}_tiny" in recipes
 

@@ -156,12 +156,15 @@ def test_a_feature_that_is_missing_at_prediction(desk: Desk, mistake: Callable[.
         (("decision.costs={letter: 0.5}",), ("decision.costs lacks 'coupon'", "coupon: 0.0")),
         (("decision.costs={letter: 0.5, coupon: 1, gift: 2}",), ("'gift'",)),
         (("decision.value={sold: 20}",), ("sold", "bought")),
+        (("decision.caps={gift: 5}",), ("decision.caps", "'gift'")),
         (("decision.budget=-5",), ("decision.budget",)),
     ],
-    ids=["no cost of an arm", "an arm nobody knows", "an outcome nobody knows", "a budget below 0"],
+    ids=["no cost of an arm", "an arm nobody knows", "an outcome nobody knows", "a cap of no arm", "a budget below 0"],
 )
 def test_decisions_that_cannot_be_made(
     options: tuple[str, ...], words: tuple[str, ...], desk: Desk, mistake: Callable[..., None]
 ) -> None:
     arguments = (f"ckpt_path={checkpoint(desk)}", "stages=[predict]", "decision=targeting", *options)
+    before = set(desk.logs.rglob("*"))
     mistake(*arguments, entry="evaluate", words=words)
+    assert set(desk.logs.rglob("*")) == before, "refused before anything is predicted"

@@ -19,6 +19,10 @@ TASKS = {
     "ltv": "{name: ltv, kind: value, event: purchase, sum: amount, within: 90, unit: EUR}",
 }
 RECIPE = "experiment=propensity_multitask_simulated"
+CLICKS = "experiment=propensity_conversion_clickstream"
+PRESETS = ("small", "order", "sessions")
+LAST_CLICK = ["model.net.sequence={cell: gru, hidden: 1}", "data.history={events: 1}"]
+"""Sums up to the moment, and the last event alone instead of the sequence."""
 RFM = ["data.history={events: 1}", "model.net.sequence={cell: gru, hidden: 1}"]
 """Features of all events, and of the sequence the last event only."""
 ORDER = [
@@ -38,23 +42,30 @@ ORDER = [
 """What a recurrent net needs to find an order of events among a hundred others; one member, judged on a slice."""
 
 
-def simulated(plan: Plan, seeds: list[int], customers: int | None) -> str:
+def simulated(plan: Plan, presets: list[str], seeds: list[int], customers: int | None) -> str:
     """Fit what is missing and return the tables.
 
     Args:
+        presets: of `PRESETS`.
         seeds: of the logs.
-        customers: of a log; None: as the preset has.
+        customers: of a log; None: as the preset has, or the recipe. Clickstreams are as their preset has them.
     """
     size = [] if customers is None else [f"data.simulation.customers={customers}"]
     size += ["model.net.reasons.top=0", f"data.cache_dir='{plan.out / 'logs'}'"]
     alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
-    ways = {"small": {"joint": [], **alone}, "order": {"lstm": ORDER, "features": [*ORDER, *RFM]}}
+    ways = {
+        "small": {"joint": [], **alone},
+        "order": {"lstm": ORDER, "features": [*ORDER, *RFM]},
+        "sessions": {"lstm": [], "features": LAST_CLICK},
+    }
     parts = []
-    for preset, models in ways.items():
+    for preset in presets:
+        clicks, models = preset == "sessions", ways[preset]
         rows: dict[str, list[dict[str, dict[str, float]]]] = {}
         for seed in seeds:
-            task = f"{preset}-{seed}" + ("" if customers is None else f"-{customers}")
-            common = [RECIPE, f"data.preset={preset}", f"data.simulation.seed={seed}", *size]
+            task = f"{preset}-{seed}" + ("" if customers is None or clicks else f"-{customers}")
+            recipe = [CLICKS, *size[-2:]] if clicks else [RECIPE, f"data.preset={preset}", *size]
+            common = [*recipe, f"data.simulation.seed={seed}"]
             for name, changes in models.items():
                 path = run_truth(plan, task, name, [*common, *changes])
                 result = json.loads(path.read_text())

@@ -13,20 +13,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from propensity_peers.task import About, Task
 from sklearn.model_selection import StratifiedKFold
 
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "configs" / "experiment"
 FOLDS = 5
 RECIPES = {
     "telco": ["experiment=propensity_churn_telco"],
     "shoppers": ["experiment=propensity_conversion_shoppers"],
+    "shoppers_derived": ["experiment=propensity_conversion_shoppers"],
     "shoppers_page_values": ["experiment=propensity_conversion_shoppers_page_values"],
     "cdnow": ["experiment=propensity_ltv_cdnow"],
 }
-"""What makes ours learn the task."""
+"""What makes ours learn the task. The recipe of `shoppers` computes features from columns: peers get the columns alone
+in `shoppers`, and in `shoppers_derived` those features too."""
 FILES = {
     "telco": "telco_churn/Telco-Customer-Churn.csv",
     "shoppers": "online_shoppers/online_shoppers_intention.csv",
+    "shoppers_derived": "online_shoppers/online_shoppers_intention.csv",
     "shoppers_page_values": "online_shoppers/online_shoppers_intention.csv",
     "cdnow": "cdnow/CDNOW_master.txt",
 }
@@ -67,8 +72,12 @@ def _table(name: str, path: Path, repeats: int) -> Task:
     else:
         label = frame.pop("Revenue").astype(bool)
         ids = np.arange(len(frame)).astype(str)
-        if name == "shoppers":
+        if name != "shoppers_page_values":
             del frame["PageValues"]
+        if name == "shoppers_derived":
+            recipe = yaml.safe_load((EXPERIMENTS / "propensity_conversion_shoppers.yaml").read_text())
+            for column, expression in recipe["data"]["derive"].items():
+                frame[column] = frame.eval(expression).astype(np.float64)
     counts = frame.select_dtypes("number").columns.difference(_NUMBERED)
     words = [column for column in frame if column not in counts]
     codes = [pd.factorize(frame[column], sort=True)[0] for column in words]

@@ -26,6 +26,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+from wanamaker.data.column_names import check_categorical, column_name, column_names
 from wanamaker.data.experiment_roles import value_text
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.panel_roles import nearest
@@ -83,12 +84,7 @@ class TableRoles:
                 raise UserError(
                     f"data.roles: column {column!r} is declared as {taken[column]} and as {role}; keep one of the two."
                 )
-        unknown = [column for column in self.categorical if self.features is not None and column not in self.features]
-        if unknown:
-            raise UserError(
-                f"data.roles.categorical names {unknown[0]!r}, which is not among data.roles.features."
-                f" {nearest(unknown[0], self.features or ())}"
-            )
+        check_categorical(self.categorical, self.features)
 
     @classmethod
     def from_config(cls, roles: Mapping[str, Any] | TableRoles) -> TableRoles:
@@ -124,6 +120,14 @@ class TableRoles:
         """Columns of labels and of hazards' times, each once."""
         wanted = [column for task in self.tasks for column in (task.column, task.time) if column is not None]
         return tuple(dict.fromkeys(wanted))
+
+    @property
+    def future(self) -> dict[str, str]:
+        """Columns that no feature may be computed from -> why."""
+        labels = {task.column: f"the label of task {task.name!r}" for task in self.tasks}
+        times = {task.time: f"the time of task {task.name!r}" for task in self.tasks if task.time is not None}
+        ids = {} if self.id is None else {self.id: "the identifier"}
+        return ids | times | labels
 
     def _exclusive(self) -> list[tuple[str, str]]:
         """(column, role) of the entries that rule each other out."""
@@ -172,34 +176,6 @@ class TableRoles:
             return self.features
         taken = {column for column, _ in self._exclusive()} | {self.moment, *self.label_columns, *extra}
         return tuple(column for column in columns if column not in taken)
-
-
-def column_name(place: str, value: Any, optional: bool = False) -> Any:
-    """The name of a column.
-
-    Raises:
-        UserError: it is none.
-    """
-    if value is None and optional:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int) or str(value) == "":
-        raise UserError(f"{place}={value!r} must be the name of a column.")
-    return str(value)
-
-
-def column_names(place: str, value: Any) -> tuple[str, ...]:
-    """Names of columns, each once.
-
-    Raises:
-        UserError: no list, or a name that stands twice.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise UserError(f"{place}={value!r} must be a list of columns, such as [{value}].")
-    names = tuple(column_name(place, entry) for entry in value)
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{place} names {twice[0]!r} twice; each column may stand once.")
-    return names
 
 
 def _tasks(value: Any) -> tuple[TaskRole, ...]:

@@ -5,12 +5,10 @@ Axis letters: N rows, B batch rows, F numeric features, J categorical features, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from wanamaker.data.customer_table_cells import numbers_in
 from wanamaker.data.customer_table_labels import labels_of
@@ -18,6 +16,7 @@ from wanamaker.data.customer_table_roles import TableRoles
 from wanamaker.data.customer_table_survival import survival_at
 from wanamaker.data.experiment_table import text_codes
 from wanamaker.data.propensity_batch import PropensityBatch, PropensitySchema
+from wanamaker.data.rows_dataset import RowsDataset
 from wanamaker.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def to_batch(rows: CustomerRows) -> PropensityBatch:
     return _batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in rows))
 
 
-class CustomerDataset(Dataset):
+class CustomerDataset(RowsDataset[PropensityBatch]):
     """Some rows of the table. A batch is one gather per tensor.
 
     Args:
@@ -155,22 +154,9 @@ class CustomerDataset(Dataset):
 
     def __init__(self, rows: CustomerRows, places: np.ndarray) -> None:
         self.rows = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in rows)
-        self.places = torch.from_numpy(places)
+        super().__init__(places)
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, place: int) -> PropensityBatch:
-        """One row, as a batch of one."""
-        return self.__getitems__([place])
-
-    def __getitems__(self, places: Sequence[int]) -> PropensityBatch:
-        """Several rows at once; `DataLoader` calls this with all keys of a batch.
-
-        Args:
-            places: [B], numbers in 0..N-1.
-        """
-        chosen = self.places[torch.as_tensor(places)]
+    def batch(self, chosen: torch.Tensor) -> PropensityBatch:
         return _batch(*(tensor[chosen] for tensor in self.rows))
 
 

@@ -25,7 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from wanamaker.data.experiment_split import NONE, TEST, TRAIN, VAL, split_by_hash, split_randomly
+from wanamaker.data.experiment_split import (
+    NONE,
+    TEST,
+    TRAIN,
+    VAL,
+    check_split,
+    check_sum,
+    split_by_hash,
+    split_randomly,
+)
 from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
 
@@ -73,21 +82,9 @@ def parse_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
         UserError: naming the option.
     """
     options = options_of("data.split", split, _DEFAULTS)
-    if options["by"] not in WAYS:
-        raise UserError(f"data.split.by={options['by']!r}; choose from {', '.join(WAYS)}.")
-    if (options["by"] == "column") != (options["column"] is not None):
-        raise UserError(
-            f"data.split.by={options['by']} and data.split.column={options['column']!r}: a column that holds train, val"
-            " and test goes with by: column."
-        )
-    for name in ("val", "test"):
-        share = options[name]
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise UserError(f"data.split.{name}={share!r} must be a share between 0 and 1.")
-    if options["folds"] is None and options["val"] + options["test"] > 1:
-        raise UserError(
-            f"data.split.val={options['val']} and data.split.test={options['test']} exceed 1 together; lower one."
-        )
+    check_split(options, WAYS)
+    if options["folds"] is None:
+        check_sum(options)
     for name, least in (("seed", 0), ("fold", 0), ("repeat", 0), ("folds", 2)):
         value = options[name]
         if name == "folds" and value is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wanamaker.data.customer_table_roles import column_name
+from wanamaker.data.column_names import column_name
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.propensity_batch import SurvivalFeature
 

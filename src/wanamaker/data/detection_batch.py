@@ -5,6 +5,7 @@ Axis letters: B images of this rank, H and W canvas, N boxes to train on, M anno
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,72 @@ class DetectionBatch(NamedTuple):
     boxes: list[Tensor]
     labels: list[Tensor]
     ground_truth: list[dict[str, Tensor]]
+
+    def to(self, device: torch.device | str) -> DetectionBatch:
+        """The batch with what a net reads on a device; Lightning calls this.
+
+        Ground truth, ids and sizes of files are used on the CPU and stay there.
+
+        Raises:
+            ValueError: boxes or labels that cannot be trained on, see `check_targets`.
+        """
+        device = torch.device(device)
+        if self.images.device == device:
+            return self
+        check_targets(self.boxes, self.labels)  # here, because a look at values on a GPU would stall it
+        moved = partial(Tensor.to, device=device, non_blocking=device.type == "cuda")
+        counts = [len(boxes) for boxes in self.boxes]
+        batch = self._replace(images=moved(self.images), sizes=moved(self.sizes), seeds=moved(self.seeds))
+        if not counts:
+            return batch
+        # One copy for all images instead of one each.
+        boxes, labels = (moved(torch.cat(parts)).split(counts) for parts in (self.boxes, self.labels))
+        return batch._replace(boxes=list(boxes), labels=list(labels))
+
+
+def check_targets(boxes: list[Tensor], labels: list[Tensor], num_classes: int | None = None) -> None:
+    """Refuse targets that would become NaN or an index error inside a loss.
+
+    Args:
+        boxes: per image xyxy [N, 4].
+        labels: per image int64 [N], from 1.
+        num_classes: the largest label there may be; None looks only at the smallest.
+
+    Raises:
+        ValueError: naming the image's place in the batch, the row and the value.
+    """
+    if len(boxes) != len(labels):
+        raise ValueError(f"{len(boxes)} images have boxes but {len(labels)} have labels")
+    for i, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+        if box.ndim != 2 or box.shape[1] != 4:
+            raise ValueError(
+                f"image {i} of the batch: boxes have shape {tuple(box.shape)}; give [N, 4], and [0, 4] for none"
+            )
+        if label.shape != box.shape[:1]:
+            raise ValueError(f"image {i} of the batch: {len(box)} boxes but labels of shape {tuple(label.shape)}")
+    if not any(len(box) for box in boxes):
+        return
+    all_boxes, all_labels = torch.cat(boxes), torch.cat(labels)
+    # `not all sides positive` also catches NaN.
+    bad_box = ~((all_boxes[:, 2:] > all_boxes[:, :2]).all(dim=1) & all_boxes.isfinite().all(dim=1))
+    bad_label = all_labels < 1
+    if num_classes is not None:
+        bad_label |= all_labels > num_classes
+    if bool((bad_box | bad_label).any()):
+        image = torch.repeat_interleave(torch.tensor([len(box) for box in boxes]))
+        row = int((bad_box | bad_label).nonzero()[0])
+        where = f"image {int(image[row])} of the batch"
+        if bool(bad_box[row]):
+            raise ValueError(
+                f"{where}: box {all_boxes[row].tolist()} has no area or is not finite; drop such boxes before training"
+            )
+        label = int(all_labels[row])
+        if num_classes is None:
+            raise ValueError(f"{where}: label {label} is below 1 (0 is the background)")
+        raise ValueError(
+            f"{where}: label {label} is outside 1..{num_classes} "
+            f"(0 is background; num_classes={num_classes} excludes it)"
+        )
 
 
 class DetectionSample(NamedTuple):

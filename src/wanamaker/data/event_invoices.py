@@ -23,6 +23,7 @@ from wanamaker.data.event_partition import LogColumns
 from wanamaker.data.event_reader import EventReader
 from wanamaker.data.event_roles import EventRoles
 from wanamaker.data.panel_options import options_of
+from wanamaker.data.passed_on import passed_on
 from wanamaker.errors import UserError
 
 AMOUNT, QUANTITY, PRODUCTS = "amount", "quantity", "products"
@@ -258,41 +259,11 @@ class InvoiceDataModule(EventLogDataModule):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
+        given = locals()
         lines = InvoiceRoles.from_config(roles)
         cleaning = options_of("data.drop", drop, CLEANING)
         for name, value in cleaning.items():
             if not isinstance(value, bool):
                 raise UserError(f"data.drop.{name}={value!r}; say true or false.")
-        super().__init__(
-            path=path,
-            roles=lines.of_events(),
-            tasks=tasks,
-            as_of=as_of,
-            embargo=embargo,
-            customers=customers,
-            features=features,
-            windows=windows,
-            history=history,
-            log_end=log_end,
-            split=split,
-            time_format=time_format,
-            encoding=encoding,
-            delimiter=delimiter,
-            decimal=decimal,
-            checks=checks,
-            allow=allow,
-            max_categories=max_categories,
-            events_in_memory=events_in_memory,
-            cache_dir=cache_dir,
-            buckets=buckets,
-            lanes=lanes,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            bucket_batches=bucket_batches,
-            passes_per_epoch=passes_per_epoch,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            seed=seed,
-        )
-        known = {field.name: getattr(self.options, field.name) for field in fields(EventOptions)}
-        self.options = InvoiceOptions(**known, lines=lines, drop=cleaning)
+        super().__init__(**passed_on(EventLogDataModule, given, roles=lines.of_events()))
+        self.options = self.options.extended(InvoiceOptions, lines=lines, drop=cleaning)

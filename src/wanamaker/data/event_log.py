@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from wanamaker.data.customer_table_split import parse_split
@@ -29,8 +28,8 @@ from wanamaker.data.event_stream import BucketReader, EventEvaluationStream, Eve
 from wanamaker.data.event_survey import Facts, Learner, check_labels, facts_of
 from wanamaker.data.experiment_split import TEST, TRAIN, VAL
 from wanamaker.data.leak_gate import check_allow, find_leaks, parse_checks, settle_leaks
+from wanamaker.data.passed_on import arguments_of, passed_on
 from wanamaker.data.propensity_batch import PropensitySchema, PropensityStats
-from wanamaker.data.sampler import per_rank_batch_size
 from wanamaker.data.split_loaders import SplitLoaders
 from wanamaker.errors import UserError
 
@@ -132,51 +131,21 @@ class EventLogDataModule(SplitLoaders):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        # A rank without evaluation rows is allowed (metrics are computed once per epoch, not per batch).
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        for name, value, least in (
-            ("max_categories", max_categories, 2),
-            ("events_in_memory", events_in_memory, 0),
-            ("lanes", lanes, 1),
-            ("bucket_batches", bucket_batches, 1),
-            ("passes_per_epoch", passes_per_epoch, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"data.{name}={value!r}; give a whole number, {least} or more.")
-        per_rank_batch_size(batch_size, 1), per_rank_batch_size(eval_batch_size, 1, "eval_batch_size")
-        self.options = event_options(
-            path=path,
-            roles=roles,
-            tasks=tasks,
-            as_of=as_of,
-            embargo=embargo,
-            customers=customers,
-            purchases=purchases,
-            features=features,
-            windows=windows,
-            history=history,
-            until=until,
-            log_end=log_end,
-            writing={
-                "time_format": time_format,
-                "encoding": encoding,
-                "delimiter": delimiter,
-                "decimal": decimal,
-            },
-            events_in_memory=events_in_memory,
-            cache_dir=cache_dir,
-            buckets=buckets,
-        )
+        given = locals()
+        counts = {
+            "max_categories": (max_categories, 2),
+            "events_in_memory": (events_in_memory, 0),
+            "lanes": (lanes, 1),
+            "bucket_batches": (bucket_batches, 1),
+        }
+        super().__init__(**passed_on(SplitLoaders, given, counts=counts))
+        writing = {"time_format": time_format, "encoding": encoding, "delimiter": delimiter, "decimal": decimal}
+        self.options = event_options(**arguments_of(event_options, given), writing=writing)
         self.split = parse_split(split)
         if self.split["by"] == "column":
             raise UserError("data.split.by=column: a log has no such column; choose from random, hash, time.")
         self.checks, self.allow, self.max_categories = parse_checks(checks, CHECKS), allow or (), max_categories
         self.lanes, self.bucket_batches = lanes, bucket_batches
-        self.batch_size, self.eval_batch_size, self.passes_per_epoch = batch_size, eval_batch_size, passes_per_epoch
-        self.num_workers, self.seed = num_workers, seed
-        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._adopted: PropensitySchema | None = None
         self._learnt: tuple[PropensitySchema, PropensityStats] | None = None
         self._facts: Facts | None = None

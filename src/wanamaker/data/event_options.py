@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wanamaker.data.event_features import parse_groups
 from wanamaker.data.event_moments import parse_as_of, parse_moment
@@ -13,6 +13,8 @@ from wanamaker.data.event_roles import CustomerRoles, EventRoles
 from wanamaker.data.event_tasks import EventTask, parse_tasks
 from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
+
+Options = TypeVar("Options", bound="EventOptions")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class EventOptions:
     in_memory: int = 5_000_000
     cache: Path | None = None
     buckets: int | None = None
+
+    def extended(self, kind: type[Options], **more: Any) -> Options:
+        """These options as those of a more special kind of log, with what it has besides."""
+        return kind(**{field.name: getattr(self, field.name) for field in fields(EventOptions)}, **more)
 
 
 def event_options(

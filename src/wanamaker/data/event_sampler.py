@@ -5,19 +5,20 @@ Axis letters: P positions, B positions of a global batch, G customers, L slots o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from wanamaker.data.event_rows import EventRows
 from wanamaker.data.panel_dataset import PanelBatchSampler
 from wanamaker.data.propensity_batch import PropensityBatch
+from wanamaker.data.rows_dataset import RowsDataset
 from wanamaker.data.sampler import EvaluationBatchSampler, seeded_permutation, stable_seed
 
 
-class EventDataset(Dataset):
+class EventDataset(RowsDataset[PropensityBatch]):
     """Some positions. A batch is one gather per tensor.
 
     Args:
@@ -26,22 +27,11 @@ class EventDataset(Dataset):
     """
 
     def __init__(self, rows: EventRows, places: np.ndarray) -> None:
-        self.rows, self.places = rows, places
+        super().__init__(places)
+        self.rows = rows
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, place: int) -> PropensityBatch:
-        """One position, as a batch of one."""
-        return self.__getitems__([place])
-
-    def __getitems__(self, places: Sequence[int]) -> PropensityBatch:
-        """Several positions at once; `DataLoader` calls this with all keys of a batch.
-
-        Args:
-            places: [B], numbers in 0..P-1.
-        """
-        return self.rows.batch(self.places[np.asarray(places, np.int64)])
+    def batch(self, chosen: Tensor) -> PropensityBatch:
+        return self.rows.batch(chosen.numpy())
 
 
 def by_length(group: np.ndarray, longest: np.ndarray, size: int, bucket_batches: int, seed: int) -> np.ndarray:

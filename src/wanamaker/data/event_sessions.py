@@ -27,6 +27,7 @@ from wanamaker.data.event_session_features import GROUPS, product_features, sess
 from wanamaker.data.event_tasks import DAY, parse_tasks
 from wanamaker.data.experiment_table import key_of
 from wanamaker.data.panel_options import options_of
+from wanamaker.data.passed_on import passed_on
 from wanamaker.errors import UserError
 
 
@@ -259,6 +260,7 @@ class SessionDataModule(EventLogDataModule):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
+        given = locals()
         columns = SessionRoles.from_config(roles)
         chosen = (groups,) if isinstance(groups, str) else tuple(groups or ())
         for group in chosen:
@@ -273,34 +275,10 @@ class SessionDataModule(EventLogDataModule):
                     f"data.tasks[{i}]={task!r}; of the rest of a session there is {{name: ..., kind: binary, event:"
                     " ...}} or {name: ..., kind: regression, event: ..., count: true}."
                 )
-        super().__init__(
-            path=path,
-            roles=columns.of_events(),
-            tasks=[{**task, "within": 1} for task in asked],
-            features=(),
-            history=history,
-            split=split,
-            time_format=time_format,
-            encoding=encoding,
-            delimiter=delimiter,
-            decimal=decimal,
-            checks=checks,
-            allow=allow,
-            max_categories=max_categories,
-            events_in_memory=events_in_memory,
-            cache_dir=cache_dir,
-            buckets=buckets,
-            lanes=lanes,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            bucket_batches=bucket_batches,
-            passes_per_epoch=passes_per_epoch,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            seed=seed,
-        )
-        known = {field.name: getattr(self.options, field.name) for field in fields(EventOptions)}
+        tasks = [{**task, "within": 1} for task in asked]
+        super().__init__(**passed_on(EventLogDataModule, given, roles=columns.of_events(), tasks=tasks, features=()))
         # The window is the rest of the session, whose days nobody knows before.
-        rest = parse_tasks([{**task, "within": 1} for task in asked], ())
-        known["tasks"] = tuple(replace(one, task=replace(one.task, horizon=None)) for one in rest)
-        self.options = SessionOptions(**known, columns=columns, target=target, groups=chosen, timeout=float(timeout))
+        rest = tuple(replace(one, task=replace(one.task, horizon=None)) for one in parse_tasks(tasks, ()))
+        self.options = replace(self.options, tasks=rest).extended(
+            SessionOptions, columns=columns, target=target, groups=chosen, timeout=float(timeout)
+        )

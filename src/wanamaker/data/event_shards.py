@@ -79,8 +79,8 @@ def partition_log(
         target,
         is_complete,
         lambda place: write_buckets(place, log_blocks(source, columns), columns, buckets),
-        "event log",
-        verb="rearrange",
+        "rearranged event log",
+        "rearranges the event log",
     )
     return EventBuckets(target)
 

@@ -82,6 +82,11 @@ class ExperimentReader:
         there = set(self.source.columns)
         return list(dict.fromkeys(column for column in wanted if column in there))
 
+    @staticmethod
+    def feature_sources(schema: UpliftSchema) -> list[str]:
+        """The columns that the features of a schema are read from."""
+        return [*schema.numeric, *schema.categorical]
+
     def _label_columns(self) -> list[str]:
         """What decides the split of a row."""
         wanted = [self.roles.id, self.roles.treatment, *self.roles.outcome_names, *self.split_columns]

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from wanamaker.data.column_names import check_categorical, column_name, column_names
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.panel_roles import nearest
 from wanamaker.data.uplift_batch import OUTCOME_KINDS
@@ -74,12 +75,7 @@ class ExperimentRoles:
                     f"data.roles: column {column!r} is declared as {taken[column]} and as {role}; keep one of the two."
                 )
             taken[column] = role
-        unknown = [column for column in self.categorical if self.features is not None and column not in self.features]
-        if unknown:
-            raise UserError(
-                f"data.roles.categorical names {unknown[0]!r}, which is not among data.roles.features."
-                f" {nearest(unknown[0], self.features or ())}"
-            )
+        check_categorical(self.categorical, self.features)
 
     @classmethod
     def from_config(cls, roles: Mapping[str, Any] | ExperimentRoles) -> ExperimentRoles:
@@ -100,16 +96,16 @@ class ExperimentRoles:
                 raise UserError(f"data.roles.{needed} is missing: {what}.")
         control = value_text("data.roles.control", given["control"])
         return cls(
-            treatment=_column("data.roles.treatment", given["treatment"]),
+            treatment=column_name("data.roles.treatment", given["treatment"]),
             control=control,
             outcomes=_outcomes(given["outcomes"]),
-            id=_optional("data.roles.id", given["id"]),
+            id=column_name("data.roles.id", given["id"], optional=True),
             arms=_arms(given["arms"], control),
-            features=None if given["features"] is None else _columns("data.roles.features", given["features"]),
-            categorical=_columns("data.roles.categorical", given["categorical"] or ()),
-            drop=_columns("data.roles.drop", given["drop"] or ()),
-            cost=_optional("data.roles.cost", given["cost"]),
-            weight=_optional("data.roles.weight", given["weight"]),
+            features=None if given["features"] is None else column_names("data.roles.features", given["features"]),
+            categorical=column_names("data.roles.categorical", given["categorical"] or ()),
+            drop=column_names("data.roles.drop", given["drop"] or ()),
+            cost=column_name("data.roles.cost", given["cost"], optional=True),
+            weight=column_name("data.roles.weight", given["weight"], optional=True),
             probabilities=_probabilities(given["probabilities"]),
         )
 
@@ -218,26 +214,6 @@ def value_text(place: str, value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _column(place: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or str(value) == "":
-        raise UserError(f"{place}={value!r} must be the name of a column.")
-    return str(value)
-
-
-def _optional(place: str, value: Any) -> str | None:
-    return None if value is None else _column(place, value)
-
-
-def _columns(place: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise UserError(f"{place}={value!r} must be a list of columns, such as [{value}].")
-    names = tuple(_column(place, entry) for entry in value)
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{place} names {twice[0]!r} twice; each column may stand once.")
-    return names
-
-
 def _outcomes(value: Any) -> tuple[OutcomeRole, ...]:
     if isinstance(value, str | Mapping):
         value = [value]
@@ -247,12 +223,12 @@ def _outcomes(value: Any) -> tuple[OutcomeRole, ...]:
     for i, entry in enumerate(value):
         place = f"data.roles.outcomes[{i}]"
         if not isinstance(entry, Mapping):
-            roles.append(OutcomeRole(_column(place, entry)))
+            roles.append(OutcomeRole(column_name(place, entry)))
             continue
         given = options_of(place, entry, {"name": None, "kind": None, "unit": ""}, required=("name",))
         if given["kind"] not in (None, *OUTCOME_KINDS):
             raise UserError(f"{place}.kind={given['kind']!r}; choose from {', '.join(OUTCOME_KINDS)}, or null.")
-        roles.append(OutcomeRole(_column(f"{place}.name", given["name"]), given["kind"], str(given["unit"] or "")))
+        roles.append(OutcomeRole(column_name(f"{place}.name", given["name"]), given["kind"], str(given["unit"] or "")))
     return tuple(roles)
 
 

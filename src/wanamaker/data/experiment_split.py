@@ -33,8 +33,25 @@ def parse_experiment_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
         UserError: naming the option.
     """
     options = options_of("data.split", split, _DEFAULTS)
-    if options["by"] not in _WAYS:
-        raise UserError(f"data.split.by={options['by']!r}; choose from {', '.join(_WAYS)}.")
+    check_split(options, _WAYS)
+    check_sum(options)
+    if isinstance(options["seed"], bool) or not isinstance(options["seed"], int):
+        raise UserError(f"data.split.seed={options['seed']!r} must be a whole number.")
+    return options
+
+
+def check_split(options: Mapping[str, Any], ways: tuple[str, ...]) -> None:
+    """Check `by`, `column`, `val` and `test`, which every split of a table has.
+
+    Args:
+        options: of the split.
+        ways: what `by` may be.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if options["by"] not in ways:
+        raise UserError(f"data.split.by={options['by']!r}; choose from {', '.join(ways)}.")
     if (options["by"] == "column") != (options["column"] is not None):
         raise UserError(
             f"data.split.by={options['by']} and data.split.column={options['column']!r}: a column that holds train, val"
@@ -44,13 +61,18 @@ def parse_experiment_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
         share = options[name]
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UserError(f"data.split.{name}={share!r} must be a share between 0 and 1.")
+
+
+def check_sum(options: Mapping[str, Any]) -> None:
+    """Check that something is left to train on, as far as `val` and `test` say it.
+
+    Raises:
+        UserError: naming both.
+    """
     if options["val"] + options["test"] > 1:
         raise UserError(
             f"data.split.val={options['val']} and data.split.test={options['test']} exceed 1 together; lower one."
         )
-    if isinstance(options["seed"], bool) or not isinstance(options["seed"], int):
-        raise UserError(f"data.split.seed={options['seed']!r} must be a whole number.")
-    return options
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:

@@ -36,9 +36,7 @@ from wanamaker.data.panel_window import (
     history_only,
     mask_range,
     masked_kpi,
-    naive_scale,
     require_same_names,
-    season_length,
     shared_by_kpi,
     with_levels,
     without_series,
@@ -57,8 +55,7 @@ class MediaPanelDataModule(L.LightningDataModule):
     """A media panel in a CSV or Parquet file, split by time.
 
     Nothing is scaled here: batches hold the units of the file, and the model keeps its scales in its checkpoint. What
-    does depend on data (trend, knots, calendar columns, `naive_scale`, shares of national spend) sees the training
-    window only.
+    does depend on data (trend, knots, calendar columns, shares of national spend) sees the training window only.
 
     After `setup` the attributes below are there. `panel.dates` begins after the periods of `pre_period`.
 
@@ -114,8 +111,6 @@ class MediaPanelDataModule(L.LightningDataModule):
         split_of: int64 [G, T], index into `panel_splits.SPLITS`; `none` where the KPI was not observed.
         train_mask: bool [G, T].
         num_train_rows: Rows to train on.
-        naive_scale: float64 [G], see `panel_window.naive_scale`.
-        naive_lag: The lag it was taken at, periods.
         customer_segments: What `segments` found; None without them.
         national: bool [C], channels whose exposure is one national amount, repeated in every series.
     """
@@ -131,8 +126,6 @@ class MediaPanelDataModule(L.LightningDataModule):
     split_of: np.ndarray
     train_mask: np.ndarray
     num_train_rows: int
-    naive_scale: np.ndarray
-    naive_lag: int
     national: np.ndarray
     customer_segments: CustomerSegments | None = None
 
@@ -296,8 +289,6 @@ class MediaPanelDataModule(L.LightningDataModule):
             panel = shared_by_kpi(panel, self.national, self.train_mask)
         if self.twin_options is not None:  # after the shares: the money is what the model that made the twin saw
             panel = with_twin_kpi(panel, self.twin_options)
-        season = season_length(panel.schema.periods_per_year)
-        self.naive_scale, self.naive_lag = naive_scale(panel.kpi, self.train_mask, season)
         national = tuple(bool(flag) for flag in self.national)
         self.panel = replace(panel, schema=replace(panel.schema, national=national))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wanamaker.data.media_panel import MediaBatch, MediaPanel
+from wanamaker.data.rows_dataset import RowsDataset
 from wanamaker.data.sampler import EpochBatchSampler, seeded_permutation, stable_seed
 from wanamaker.errors import UserError
 
@@ -22,7 +23,7 @@ _ROUND_TO = 16  # rows; a whole-panel batch is completed to a multiple, so that 
 _EVAL_BATCH = 8192
 
 
-class PanelDataset(Dataset):
+class PanelDataset(RowsDataset[MediaBatch]):
     """Some rows of a panel. A batch is one gather per tensor; nothing of the panel is copied or scaled here.
 
     Args:
@@ -34,7 +35,7 @@ class PanelDataset(Dataset):
     """
 
     def __init__(self, panel: MediaPanel, season: np.ndarray, trend: np.ndarray, rows: np.ndarray, taps: int) -> None:
-        self.rows = torch.from_numpy(rows)
+        super().__init__(rows)
         self.taps, self.periods = taps, panel.num_periods
         self.kpi, self.media, self.lead_in = (torch.from_numpy(x) for x in (panel.kpi, panel.media, panel.lead_in))
         self.lead_in_frequency = _tensor(panel.lead_in_frequency)
@@ -44,24 +45,11 @@ class PanelDataset(Dataset):
         self.frequency = _tensor(panel.contact_frequency)
         self.lags = torch.arange(taps)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: int) -> MediaBatch:
-        """One row, as a batch of one."""
-        return self.__getitems__([place])
-
-    def __getitems__(self, places: Sequence[int]) -> MediaBatch:
-        """Several rows at once; `DataLoader` calls this with all keys of a batch.
-
-        Args:
-            places: [B], numbers in 0..N-1.
-        """
-        row = self.rows[torch.as_tensor(places)]
-        series, time = row // self.periods, row % self.periods
+    def batch(self, chosen: Tensor) -> MediaBatch:
+        series, time = chosen // self.periods, chosen % self.periods
         media, frequency = self._history(series, time)
         return MediaBatch(
-            row=row,
+            row=chosen,
             series=series,
             time=time,
             kpi=self.kpi[series, time],

@@ -208,34 +208,6 @@ def shared_by_kpi(panel: MediaPanel, channels: Sequence[bool], train: np.ndarray
     return replace(panel, spend=spend)
 
 
-def season_length(periods_per_year: float) -> int:
-    """Periods of the season a naive forecast repeats: a week of days, or a year of weeks, months or quarters."""
-    return 7 if periods_per_year > 100 else max(1, round(periods_per_year))
-
-
-def naive_scale(kpi: np.ndarray, train: np.ndarray, season: int) -> tuple[np.ndarray, int]:
-    """Mean absolute change of the KPI in the training window: what a (seasonal) naive forecast would miss.
-
-    The denominator of MASE (Hyndman & Koehler 2006, "Another look at measures of forecast accuracy"). Seasonal where
-    the window holds at least one and a half seasons, else from period to period.
-
-    Args:
-        kpi: [G, T], NaN where not observed.
-        train: bool [G, T].
-        season: Periods per season.
-
-    Returns:
-        float64 [G], NaN for a series without two observations that far apart; and the lag in periods.
-    """
-    inside = np.flatnonzero(train.any(axis=0))
-    length = inside[-1] - inside[0] + 1 if len(inside) else 0
-    lag = season if length >= 1.5 * season else 1
-    known = np.where(train, kpi, np.nan).astype(np.float64)
-    change = np.abs(known[:, lag:] - known[:, :-lag])  # [G, T - lag]
-    pairs = np.isfinite(change).sum(axis=1)
-    return np.where(pairs > 0, np.nansum(change, axis=1) / np.maximum(pairs, 1), np.nan), lag
-
-
 def require_same_names(found: PanelSchema, trained: PanelSchema, path: Path) -> None:
     """Refuse a panel whose names are not those a model was trained on.
 

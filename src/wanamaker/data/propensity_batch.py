@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 TASK_KINDS = ("binary", "hazard", "value", "regression")
@@ -147,6 +148,15 @@ class PropensityBatch(NamedTuple):
     def some(self, which: Tensor | slice) -> PropensityBatch:
         """The positions at ``which``, with all sequences."""
         return self._replace(**{name: getattr(self, name)[which] for name in _PER_POSITION})
+
+    def to(self, device: torch.device | str) -> PropensityBatch:
+        """The batch on a device; Lightning calls this. Lengths stay where they are, on the CPU.
+
+        They decide sizes, which Python must know: read from a GPU they would make it wait at every step.
+        """
+        pinned = torch.device(device).type == "cuda"  # elsewhere a copy that nobody waits for may be read too early
+        moved = {n: getattr(self, n).to(device, non_blocking=pinned) for n in self._fields if n != "length"}
+        return self._replace(**moved)
 
 
 _PER_POSITION = ("row", "key", "numeric", "categorical", "sequence", "seen", "since", "label", "time", "weight")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,11 @@ import numpy as np
 from wanamaker.data.event_features import WINDOWS
 from wanamaker.data.event_log import EventLogDataModule
 from wanamaker.data.event_tasks import DAYS_OF, EventTask, parse_tasks
-from wanamaker.data.simulate.events_files import CUSTOMERS, ensure_log, is_complete, log_folder, log_path
+from wanamaker.data.passed_on import passed_on
+from wanamaker.data.simulate.events_files import CUSTOMERS, EVENT_LOGS, log_path
 from wanamaker.data.simulate.events_options import AMOUNT, DEVICE, ID, SINCE, TIME, TYPE, event_simulation
 from wanamaker.data.simulate.events_truth import EventTruth, Standing
+from wanamaker.data.simulated_data import SimulatedData
 from wanamaker.errors import UserError
 
 TASKS = (
@@ -29,11 +30,10 @@ SNAPSHOTS = "snapshots"
 _SMALL = 2_000_000  # customer days that are made before anything else is done, a few seconds' work
 
 
-class SimulatedEventsDataModule(EventLogDataModule):
+class SimulatedEventsDataModule(SimulatedData, EventLogDataModule):
     """A log of `wanamaker.data.simulate.events_log`, with its truth beside it.
 
-    A changed option makes a new folder beside the old one. Every column has its role already. Who has cancelled is
-    asked nothing any more.
+    Every column has its role already. Who has cancelled is asked nothing any more.
 
     Args:
         cache_dir: Where logs are kept, in `event_log/`; buckets of large ones, too.
@@ -46,6 +46,8 @@ class SimulatedEventsDataModule(EventLogDataModule):
 
     The other arguments say how the log is read and split: see `EventLogDataModule`.
     """
+
+    kept = EVENT_LOGS
 
     def __init__(
         self,
@@ -72,38 +74,22 @@ class SimulatedEventsDataModule(EventLogDataModule):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
-        self.simulation = event_simulation(preset, simulation, "data.simulation")
-        self._log_cache = Path(cache_dir)
-        self.log_dir = log_folder(cache_dir, self.simulation)
+        given = locals()
+        folder = self.simulated_in(cache_dir, event_simulation(preset, simulation, "data.simulation"))
         self.asked = parse_tasks(tasks, (AMOUNT,))
-        super().__init__(
-            path=str(log_path(self.log_dir, self.simulation)),
+        options = passed_on(
+            EventLogDataModule,
+            given,
+            path=str(log_path(folder, self.simulation)),
             roles={"id": ID, "time": TIME, "type": TYPE, "amount": AMOUNT, "categorical": [DEVICE]},
-            customers={"path": str(self.log_dir / CUSTOMERS), "since": SINCE},
-            tasks=tasks,
+            customers={"path": str(folder / CUSTOMERS), "since": SINCE},
             as_of=self._snapshots() if as_of == SNAPSHOTS else as_of,
             purchases=["purchase"],
             until=["cancel"],
             # Its last day may have no event.
             log_end=str(self.simulation.first_day + np.timedelta64(self.simulation.days, "D")),
-            features=features,
-            windows=windows,
-            history=history,
-            split=split,
-            checks=checks,
-            allow=allow,
-            max_categories=max_categories,
-            events_in_memory=events_in_memory,
-            cache_dir=cache_dir,
-            lanes=lanes,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            bucket_batches=bucket_batches,
-            passes_per_epoch=passes_per_epoch,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            seed=seed,
         )
+        super().__init__(**options)
 
     def _snapshots(self) -> list[str]:
         options = self.simulation
@@ -117,33 +103,14 @@ class SimulatedEventsDataModule(EventLogDataModule):
             )
         return [str(options.first_day + np.timedelta64(day, "D")) for day in days]
 
-    def preflight(self, stages: Sequence[str] | None = None) -> None:
-        """Make the log, which takes a moment, and check it as any other; a large one is made when training starts.
-
-        Raises:
-            UserError: options that cannot be met, a cache that cannot be written, what `EventLogDataModule` finds.
-        """
-        if self.simulation.customers * self.simulation.days > _SMALL and not is_complete(self.log_dir):
-            return
-        self.prepare_data()
-        super().preflight(stages)
-
-    def prepare_data(self) -> None:
-        ensure_log(self._log_cache, self.simulation)
-
-    def setup(self, stage: str | None = None) -> None:
-        self._require_log()
-        super().setup(stage)
-
-    def _require_log(self) -> None:
-        if not is_complete(self.log_dir):
-            raise UserError(f"{self.log_dir} holds no simulated log yet: prepare_data() makes it; call it first.")
+    @property
+    def is_large(self) -> bool:
+        return self.simulation.customers * self.simulation.days > _SMALL
 
     @cached_property
     def truth(self) -> EventTruth:
         """What is true of every customer on the simulation's as-of dates."""
-        self._require_log()
-        return EventTruth(self.log_dir)
+        return EventTruth(self.complete_dir())
 
     def truth_of(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """What is true of some positions: what a perfect model would say of them.

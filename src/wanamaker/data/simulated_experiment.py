@@ -7,27 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wanamaker.data.experiment import ExperimentDataModule
+from wanamaker.data.passed_on import passed_on
 from wanamaker.data.simulate.uplift_features import categorical_names, numeric_names
-from wanamaker.data.simulate.uplift_files import campaign_folder, ensure_campaign, is_complete, table_path
+from wanamaker.data.simulate.uplift_files import CAMPAIGNS, table_path
 from wanamaker.data.simulate.uplift_options import COST, ID, OUTCOMES, TREATMENT, UpliftSimulation
 from wanamaker.data.simulate.uplift_presets import uplift_simulation
 from wanamaker.data.simulate.uplift_truth import UpliftTruth
+from wanamaker.data.simulated_data import SimulatedData
 from wanamaker.errors import UserError
 
 _SMALL = 1_000_000  # rows that are made before anything else is done, a few seconds' work
 
 
-class SimulatedExperimentDataModule(ExperimentDataModule):
+class SimulatedExperimentDataModule(SimulatedData, ExperimentDataModule):
     """A campaign of `wanamaker.data.simulate.uplift_table`, with its truth beside it.
 
-    A changed option makes a new folder beside the old one. Every column has its role already; the probabilities of a
-    randomised campaign are known, those of a confounded one have to be estimated.
+    Every column has its role already; the probabilities of a randomised campaign are known, those of a confounded one
+    have to be estimated.
 
     Args:
         cache_dir: Where campaigns are kept, in `campaign/`.
@@ -38,6 +39,8 @@ class SimulatedExperimentDataModule(ExperimentDataModule):
 
     The other arguments say how the table is read and split: see `ExperimentDataModule`.
     """
+
+    kept = CAMPAIGNS
 
     def __init__(
         self,
@@ -59,55 +62,24 @@ class SimulatedExperimentDataModule(ExperimentDataModule):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
-        self.simulation = uplift_simulation(preset, simulation, "data.simulation")
-        self._campaign_cache = Path(cache_dir)
-        self.campaign_dir = campaign_folder(cache_dir, self.simulation)
-        super().__init__(
-            path=str(table_path(self.campaign_dir, self.simulation)),
+        given = locals()
+        folder = self.simulated_in(cache_dir, uplift_simulation(preset, simulation, "data.simulation"))
+        options = passed_on(
+            ExperimentDataModule,
+            given,
+            path=str(table_path(folder, self.simulation)),
             roles=campaign_roles(self.simulation, outcomes),
-            split=split,
-            checks=checks,
-            allow=allow,
-            max_categories=max_categories,
-            rows_in_memory=rows_in_memory,
-            lanes=lanes,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            passes_per_epoch=passes_per_epoch,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            seed=seed,
         )
+        super().__init__(**options)
 
-    def preflight(self, stages: Sequence[str] | None = None) -> None:
-        """Make the campaign, which takes a moment, and check it as any other; a large one is made when training starts.
-
-        Raises:
-            UserError: options that cannot be met together, a cache that cannot be written, what the gates find.
-        """
-        if self.simulation.rows > _SMALL and not is_complete(self.campaign_dir):
-            return
-        self.prepare_data()
-        super().preflight(stages)
-
-    def prepare_data(self) -> None:
-        ensure_campaign(self._campaign_cache, self.simulation)
-
-    def setup(self, stage: str | None = None) -> None:
-        self._require_campaign()
-        super().setup(stage)
-
-    def _require_campaign(self) -> None:
-        if not is_complete(self.campaign_dir):
-            raise UserError(
-                f"{self.campaign_dir} holds no simulated campaign yet: prepare_data() makes it; call it first."
-            )
+    @property
+    def is_large(self) -> bool:
+        return self.simulation.rows > _SMALL
 
     @cached_property
     def truth(self) -> UpliftTruth:
         """What is true of every customer, by identifier."""
-        self._require_campaign()
-        return UpliftTruth.load(self.campaign_dir)
+        return UpliftTruth.load(self.complete_dir())
 
     def truth_of(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is true of some rows, for the outcomes in `schema.outcomes`' order.

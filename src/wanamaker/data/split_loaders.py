@@ -6,23 +6,34 @@ Axis letters: N rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from wanamaker.data.experiment_split import TEST, TRAIN, VAL
 from wanamaker.data.panel_dataset import WholePanelBatches, whole_batch
-from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, training_order
+from wanamaker.data.sampler import EpochDataLoader, EvaluationBatchSampler, per_rank_batch_size, training_order
 from wanamaker.errors import UserError
 
 
 class SplitLoaders(L.LightningDataModule, ABC):
     """What data modules share once rows have numbers and splits.
 
-    A subclass has ``codes`` (uint8 [N], index into `experiment_split.SPLITS`), ``streamed``, the options named below,
-    and says how rows become data sets, samplers and streams.
+    A subclass has ``codes`` (uint8 [N], index into `experiment_split.SPLITS`) and ``streamed``, and says how rows
+    become data sets, samplers and streams.
+
+    Args:
+        counts: further whole numbers of the recipe, name -> (value, least allowed).
+        batch_size: Global training batch.
+        eval_batch_size: Global evaluation batch.
+        passes_per_epoch: Passes over the training rows in one epoch, each in its own order.
+        num_workers: Loader processes per rank.
+        pin_memory: Page-locked batches; None: when there is a CUDA device.
+        seed: Seeds the order of the rows.
 
     Attributes:
         counted: what rows are called in messages.
@@ -34,11 +45,29 @@ class SplitLoaders(L.LightningDataModule, ABC):
 
     codes: np.ndarray
     streamed: bool
-    eval_batch_size: int
-    passes_per_epoch: int
-    num_workers: int
-    pin_memory: bool
-    seed: int
+
+    def __init__(
+        self,
+        *,
+        counts: Mapping[str, tuple[Any, int]],
+        batch_size: int,
+        eval_batch_size: int,
+        passes_per_epoch: int,
+        num_workers: int,
+        pin_memory: bool | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        # A rank without evaluation rows is allowed (metrics are computed once per epoch, not per batch).
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        counts = {**counts, "passes_per_epoch": (passes_per_epoch, 1), "num_workers": (num_workers, 0)}
+        for name, (value, least) in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(f"data.{name}={value!r}; give a whole number, {least} or more.")
+        per_rank_batch_size(batch_size, 1), per_rank_batch_size(eval_batch_size, 1, "eval_batch_size")
+        self.batch_size, self.eval_batch_size, self.passes_per_epoch = batch_size, eval_batch_size, passes_per_epoch
+        self.num_workers, self.seed = num_workers, seed
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
 
     @property
     def num_rows(self) -> int:

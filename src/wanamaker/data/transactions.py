@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +19,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from wanamaker.data.experiment import ExperimentDataModule
 from wanamaker.data.panel_source import PanelSource
-from wanamaker.data.simulate.cache_lock import REMEDY, only_one
+from wanamaker.data.passed_on import passed_on
+from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.transactions_experiment import ID, TREATMENT, build_experiment, outcome_roles
 from wanamaker.data.transactions_roles import TransactionRoles
 from wanamaker.data.transactions_source import read_transactions
@@ -81,6 +80,7 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
+        given = locals()
         self.transaction_paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
         if not self.transaction_paths:
             raise UserError("data.path=[]; give a file of transactions, or a list of files.")
@@ -90,25 +90,16 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         self.reading = {"encoding": encoding, "delimiter": delimiter, "decimal": decimal}
         self.outcomes = outcome_roles(outcomes, self.transaction_roles.money_unit)
         self._tables = Path(cache_dir) / "transactions"
-        super().__init__(
-            path=str(self.table_dir / TABLE),
-            roles={
-                "id": ID,
-                "treatment": TREATMENT,
-                "control": self.treatment.control or self.treatment.arms[0],
-                "outcomes": self.outcomes,
-            },
-            split=split,
-            checks=checks,
-            allow=allow,
-            max_categories=max_categories,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            passes_per_epoch=passes_per_epoch,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            seed=seed,
-        )
+        roles = {
+            "id": ID,
+            "treatment": TREATMENT,
+            "control": self.treatment.control or self.treatment.arms[0],
+            "outcomes": self.outcomes,
+        }
+        # The options of CSV files are for the transactions, not for the table that comes out.
+        plain = {"encoding": "utf-8", "delimiter": None, "decimal": "."}
+        path = str(self.table_dir / TABLE)
+        super().__init__(**passed_on(ExperimentDataModule, given, path=path, roles=roles, **plain))
 
     @property
     def table_dir(self) -> Path:
@@ -149,47 +140,23 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         super().preflight(stages)
 
     def prepare_data(self) -> None:
-        target = self.path.parent
-        if self._is_complete():
-            return
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with only_one(target, "makes the table") as alone:
-                if not self._is_complete():
-                    if alone:  # what a killed process left
-                        for leftover in target.parent.glob(f".{target.name}.part-*"):
-                            shutil.rmtree(leftover, ignore_errors=True)
-                    self._make(target)
-        except OSError as error:
-            raise UserError(f"Cannot write the table {target}: {error.strerror or error}. {REMEDY}") from error
+        made_once(self.path.parent, _is_complete, self._write, "table", "makes the table")
 
     def setup(self, stage: str | None = None) -> None:
-        if not self._is_complete():
+        if not _is_complete(self.path.parent):
             raise UserError(f"{self.path.parent} holds no table yet: prepare_data() makes it; call it first.")
         super().setup(stage)
 
-    def _is_complete(self) -> bool:
-        return self.path.is_file() and (self.path.parent / REPORT).is_file()
-
-    def _make(self, target: Path) -> None:
+    def _write(self, folder: Path) -> None:
+        """Write table and report into a folder that is there."""
         roles = self.treatment.reading(self.transaction_roles)
         rows, left_out = read_transactions(self.transaction_paths, roles, **self.reading)
         found = build_experiment(rows, self.windows, self.treatment, self.transaction_roles)
         report = found.to_dict()
         report["left_out"] = left_out | report["left_out"]
         labels = [TREATMENT, *(outcome["name"] for outcome in self.outcomes)] if found.arms else []
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.part-", dir=target.parent))
-        try:
-            found.frame[[ID, *found.features, *labels]].to_parquet(partial / TABLE, index=False)
-            (partial / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            partial.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-            try:
-                partial.rename(target)
-            except OSError:
-                if not self._is_complete():
-                    raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        found.frame[[ID, *found.features, *labels]].to_parquet(folder / TABLE, index=False)
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         self._tell(report)
 
     @rank_zero_only
@@ -204,3 +171,7 @@ class TransactionExperimentDataModule(ExperimentDataModule):
                 "A status moves because of what a customer buys, and so does the outcome: what the features do not "
                 "tell of this is taken for an effect. Look at the gates, and trust a randomised experiment more."
             )
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / TABLE).is_file() and (folder / REPORT).is_file()

@@ -68,7 +68,7 @@ class ForecastMetrics(Metric):
         """Give the scales that MASE divides by; without them MASE is NaN.
 
         Args:
-            naive_scale: [G], KPI units, from the training window only: `seasonal_naive_scale` or the data module's.
+            naive_scale: [G], KPI units, from the training window only: `seasonal_naive_scale`.
         """
         values = naive_scale.detach().cpu().numpy() if isinstance(naive_scale, Tensor) else naive_scale
         self._naive_scale = np.asarray(values, np.float64)
@@ -157,16 +157,25 @@ def forecast_scores(
     return scores
 
 
+def season_length(periods_per_year: float) -> int:
+    """Periods of the season a naive forecast repeats: a week of days, or a year of weeks, months or quarters."""
+    return 7 if periods_per_year > 100 else max(1, round(periods_per_year))
+
+
 def seasonal_naive_scale(kpi: np.ndarray, train_mask: np.ndarray, season: int) -> np.ndarray:
     """Per series the mean |y_t - y_{t-m}| of the training window: what MASE divides by.
+
+    One lag for all series: the season, where the window, from the first period observed in any series to the last,
+    holds at least one and a half of it; else 1, a change from period to period. (With less, few and only early periods
+    would have a partner.)
 
     Args:
         kpi: [G, T]; NaN where not observed.
         train_mask: bool [G, T]; a pair counts where both of its periods are training rows.
-        season: m in periods, at least 1; 52 for weeks, 7 for days with a weekly rhythm.
+        season: m in periods, at least 1; 52 for weeks, 7 for days with a weekly rhythm: see `season_length`.
 
     Returns:
-        float64 [G], KPI units; with lag 1 for series without a single pair m apart, NaN without a pair at all.
+        float64 [G], KPI units; NaN for a series without two observations that far apart.
 
     Raises:
         ValueError: ``season`` is below 1.
@@ -174,14 +183,11 @@ def seasonal_naive_scale(kpi: np.ndarray, train_mask: np.ndarray, season: int) -
     if season < 1:
         raise ValueError(f"seasonal_naive_scale: season={season}; give a number of periods, at least 1.")
     known = np.where(train_mask, np.asarray(kpi, np.float64), np.nan)
-
-    def mean_step(lag: int) -> np.ndarray:
-        steps = np.abs(known[:, lag:] - known[:, :-lag])
-        count = (~np.isnan(steps)).sum(axis=1)
-        return np.where(count > 0, np.nansum(steps, axis=1) / np.maximum(count, 1), np.nan)
-
-    seasonal = mean_step(season)
-    return np.where(np.isnan(seasonal), mean_step(1), seasonal)
+    inside = np.flatnonzero(np.isfinite(known).any(axis=0))
+    lag = season if len(inside) and inside[-1] - inside[0] + 1 >= 1.5 * season else 1
+    steps = np.abs(known[:, lag:] - known[:, :-lag])  # [G, T - lag]
+    count = np.isfinite(steps).sum(axis=1)
+    return np.where(count > 0, np.nansum(steps, axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

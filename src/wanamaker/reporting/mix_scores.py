@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wanamaker.metrics.forecast import season_length, seasonal_naive_scale
 from wanamaker.predictions.mix import SPLITS, MixPredictions
 from wanamaker.reporting.mix_rows import RowSummary, draw_blocks
 
@@ -38,25 +39,13 @@ _SHAPIRO_MOST = 5_000
 
 
 def naive_scale(predictions: MixPredictions) -> np.ndarray:
-    """Mean absolute change of the training KPI per series, float64 [G]: the denominator of MASE.
-
-    From season to season (a week of days, a year of weeks, months or quarters) where training lasts one and a half
-    seasons or more, else from period to period. NaN for a series without two such values.
-
-    Source: Hyndman & Koehler 2006, "Another look at measures of forecast accuracy".
-    """
+    """`seasonal_naive_scale` of the training rows, float64 [G]: the denominator of MASE."""
     response = predictions.response
     training = predictions.split == SPLITS.index("train")
     dates, time = np.unique(predictions.date, return_inverse=True)
     line = np.full((len(response.series), len(dates)), np.nan)
     line[predictions.series[training], time[training]] = predictions.kpi[training]
-    inside = time[training & np.isfinite(predictions.kpi)]
-    length = int(np.ptp(inside)) + 1 if len(inside) else 0
-    season = 7 if response.periods_per_year > 100 else max(1, round(response.periods_per_year))
-    lag = season if length >= 1.5 * season else 1
-    change = np.abs(line[:, lag:] - line[:, :-lag])
-    pairs = np.isfinite(change).sum(axis=1)
-    return np.where(pairs > 0, np.nansum(change, axis=1) / np.maximum(pairs, 1), np.nan)
+    return seasonal_naive_scale(line, np.isfinite(line), season_length(response.periods_per_year))
 
 
 def scores(y: np.ndarray, p: np.ndarray, series: np.ndarray, time: np.ndarray, scale: np.ndarray) -> dict[str, float]:

@@ -16,8 +16,7 @@ from wanamaker.decisions.propensity_survival import segment_survival, survival_f
 from wanamaker.decisions.propensity_thresholds import threshold_frame
 from wanamaker.errors import UserError
 from wanamaker.predictions import PropensityPredictions
-from wanamaker.reporting.export import check_database_url, check_destination, check_formats, write_database
-from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.customer_list import CustomerList, check_predictions
 from wanamaker.reporting.page import Figure, Section, figures_of, render_page
 from wanamaker.reporting.propensity_customer_figures import reason_figure, spread_figure, survival_figure
 from wanamaker.reporting.propensity_doubts import doubts
@@ -80,9 +79,8 @@ class PropensityDecision:
     ) -> None:
         given = locals()
         self.options = PropensityOptions(**{f.name: given[f.name] for f in fields(PropensityOptions)})
-        check_destination(database, table, if_exists)
-        self.database, self.table, self.if_exists = database, table, if_exists
-        self.formats, self.report = check_formats(formats), report
+        self.destination = CustomerList("scores", database, table, if_exists, formats)
+        self.report = report
 
     def write(
         self,
@@ -109,14 +107,8 @@ class PropensityDecision:
             UserError: predictions of another kind, a question that does not fit them, a folder or database that cannot
                 be written, or a table that is already there.
         """
-        if not isinstance(predictions, PropensityPredictions):
-            raise UserError(
-                f"decision=propensity reads the predictions of a propensity model, not {type(predictions).__name__}. "
-                "Choose a checkpoint of a propensity model, or another decision."
-            )
-        run_id = str(run["run_id"]) if "run_id" in run else None
-        if self.database is not None and run_id is None:
-            raise UserError("Writing the scores to a database needs a run_id: it tells the rows of runs apart.")
+        check_predictions(predictions, PropensityPredictions, "propensity")
+        run_id = self.destination.run_id(run)
         if not len(predictions):
             raise UserError("There is no customer in these predictions: nothing to score.")
         plan = plan_propensity(predictions, self.options)
@@ -141,21 +133,14 @@ class PropensityDecision:
                 warnings=notes,
                 first=first,
             )
-        if self.database is not None:
-            # First, because it may refuse: then nothing has been written anywhere.
-            write_database({self.table: tables["scores"]}, self.database, str(run_id), self.if_exists)
-        return write_outputs(output_dir, tables, [*first, *figures_of(sections)], page, self.formats, run_id)
+        return self.destination.write(output_dir, tables, [*first, *figures_of(sections)], page, run_id)
 
     def _settings(self, plan: PropensityPlan) -> dict[str, Any]:
-        database = self.database and check_database_url(self.database).render_as_string(hide_password=True)
         return {
             **self.options.to_dict(),
             "judged on": list(plan.judging),
             "thresholds found on": list(plan.learning),
-            "database": database,
-            "table": self.table if database else None,
-            "if_exists": self.if_exists if database else None,
-            "formats": list(self.formats),
+            **self.destination.settings(),
         }
 
 

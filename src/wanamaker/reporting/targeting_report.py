@@ -12,11 +12,10 @@ import numpy as np
 from wanamaker.decisions.targeting import TargetingPlan, audience_table, offer_table, plan_targeting
 from wanamaker.decisions.targeting_curve import CostCurve, cost_curve, curve_table
 from wanamaker.decisions.targeting_options import TargetingOptions
+from wanamaker.decisions.targeting_policy import read_question
 from wanamaker.decisions.uplift_verdict import RULES, Verdict, policy_table, score_table, uplift_verdict
-from wanamaker.errors import UserError
 from wanamaker.predictions import UpliftPredictions
-from wanamaker.reporting.export import check_database_url, check_destination, check_formats, write_database
-from wanamaker.reporting.outputs import write_outputs
+from wanamaker.reporting.customer_list import CustomerList, check_predictions
 from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page
 from wanamaker.reporting.targeting_figures import cost_figure, policy_figure
 from wanamaker.reporting.targeting_words import DEFINITIONS, advice, lead, tiles, warnings
@@ -76,9 +75,16 @@ class TargetingDecision:
     ) -> None:
         given = locals()
         self.options = TargetingOptions(**{f.name: given[f.name] for f in fields(TargetingOptions)})
-        check_destination(database, table, if_exists)
-        self.database, self.table, self.if_exists = database, table, if_exists
-        self.formats, self.report = check_formats(formats), report
+        self.destination = CustomerList("audience", database, table, if_exists, formats)
+        self.report = report
+
+    def check(self, predictions: UpliftPredictions) -> None:
+        """Read the question against the names of the predictions, before there are any rows.
+
+        Raises:
+            UserError: values, costs or caps do not fit.
+        """
+        read_question(predictions, self.options)
 
     def write(
         self,
@@ -104,14 +110,8 @@ class TargetingDecision:
             UserError: predictions of another kind, a question that does not fit them, a folder or database that cannot
                 be written, or a table that is already there.
         """
-        if not isinstance(predictions, UpliftPredictions):
-            raise UserError(
-                f"decision=targeting reads the predictions of an uplift model, not {type(predictions).__name__}. "
-                "Choose a checkpoint of an uplift model, or another decision."
-            )
-        run_id = str(run["run_id"]) if "run_id" in run else None
-        if self.database is not None and run_id is None:
-            raise UserError("Writing the audience to a database needs a run_id: it tells the rows of runs apart.")
+        check_predictions(predictions, UpliftPredictions, "targeting")
+        run_id = self.destination.run_id(run)
         plan = plan_targeting(predictions, self.options)
         verdict, curve = uplift_verdict(plan), cost_curve(plan)
         tables = {"audience": audience_table(plan), "audience_offers": offer_table(plan)}
@@ -137,21 +137,13 @@ class TargetingDecision:
                 warnings=notes,
                 first=first,
             )
-        if self.database is not None:
-            # First, because it may refuse: then nothing has been written anywhere.
-            write_database({self.table: tables["audience"]}, self.database, str(run_id), self.if_exists)
-        figures = [*first, *figures_of(sections)]
-        return write_outputs(output_dir, tables, figures, page, self.formats, run_id)
+        return self.destination.write(output_dir, tables, [*first, *figures_of(sections)], page, run_id)
 
     def _settings(self, plan: TargetingPlan) -> dict[str, Any]:
-        database = self.database and check_database_url(self.database).render_as_string(hide_password=True)
         return {
             **self.options.to_dict(),
             "shrinkage used": plan.policy.shrinkage,
-            "database": database,
-            "table": self.table if database else None,
-            "if_exists": self.if_exists if database else None,
-            "formats": list(self.formats),
+            **self.destination.settings(),
         }
 
 

@@ -98,7 +98,7 @@ def lead(plan: TargetingPlan, verdict: Verdict | None) -> list[str]:
         if verdict.advice == "more":
             sentences.append(
                 "Neither the model nor the best single offer is shown to bring more than nothing: if the better of "
-                "them brings what it seems to, that many more customers would show it."
+                f"them brings what it seems to, a test of {_round_up(verdict.more)} more customers would show it."
             )
     arm = plan.assignment.arm
     count = int((arm > 0).sum())

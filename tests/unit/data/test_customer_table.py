@@ -10,8 +10,7 @@ import torch
 import yaml
 from tests.conftest import ROOT
 from tests.unit.data.customer_files import CANCEL, CHURN, SPEND, customer_frame, module
-from tests.unit.data.experiment_files import as_rank, joined, rows_of
-from tests.unit.data.test_experiment_data_module import run_through
+from tests.unit.data.table_cases import TableCase, batches_of_ranks, check_evaluated_once, run_through
 
 from wanamaker.data.customer_table import CustomerTableDataModule
 from wanamaker.data.customer_table_split import parse_split
@@ -20,35 +19,13 @@ from wanamaker.data.leak_gate import parse_checks
 from wanamaker.data.propensity_batch import PropensityBatch, PropensitySchema
 from wanamaker.errors import UserError
 
-
-def ready(folder: Path, frame: pd.DataFrame | None = None, stage: str = "fit", **options) -> CustomerTableDataModule:
-    data = module(folder, frame, **options)
-    data.setup(stage)
-    return data
-
-
-def refused(folder: Path, frame: pd.DataFrame | None = None, stage: str = "fit", **options) -> str:
-    with pytest.raises(UserError) as error:
-        ready(folder, frame, stage, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value).replace(f"{folder}/", "")
+CASE = TableCase(module, customer_frame)
+ready, refused, adopted = CASE.ready, CASE.refused, CASE.adopted
+changed, with_cell = CASE.changed, CASE.with_cell
 
 
 def everything(data: CustomerTableDataModule) -> PropensityBatch:
     return PropensityBatch(*(torch.cat(parts) for parts in zip(*data.predict_dataloader(), strict=True)))
-
-
-def changed(**columns) -> pd.DataFrame:
-    frame = customer_frame()
-    for name, change in columns.items():
-        frame[name] = change(frame[name]) if callable(change) else change
-    return frame
-
-
-def with_cell(column: str, row: int, value: object) -> pd.DataFrame:
-    frame = customer_frame().astype({column: object})
-    frame.loc[row, column] = value
-    return frame
 
 
 # -- what is read ------------------------------------------------------------------------------------------------------
@@ -338,13 +315,6 @@ def test_repeated_customers_stay_together(tmp_path: Path) -> None:
 # -- prediction from a checkpoint --------------------------------------------------------------------------------------
 
 
-def adopted(folder: Path, frame: pd.DataFrame, stage: str = "predict", **options) -> CustomerTableDataModule:
-    schema = ready(folder, name="training.csv").schema
-    data = ready(folder, frame, stage, **options)
-    data.adopt(PropensitySchema.from_dict(schema.to_dict()))
-    return data
-
-
 def test_new_customers_are_encoded_by_the_models_names(tmp_path: Path) -> None:
     frame = customer_frame(50, seed=3).drop(columns=["left", "spent"])
     frame.loc[:4, "region"] = ["east", "north", "west", "", "south"]
@@ -374,10 +344,7 @@ def test_new_customers_are_encoded_by_the_models_names(tmp_path: Path) -> None:
     ],
 )
 def test_tables_a_model_cannot_read(tmp_path: Path, change, message: str) -> None:
-    with pytest.raises(UserError) as error:
-        adopted(tmp_path, change(customer_frame(60)))
-    assert message in str(error.value).replace(f"{tmp_path}/", "")
-    assert "\n" not in str(error.value)
+    assert message in CASE.not_adopted(tmp_path, change(customer_frame(60)))
 
 
 def test_a_model_of_other_tasks_is_refused(tmp_path: Path) -> None:
@@ -388,13 +355,7 @@ def test_a_model_of_other_tasks_is_refused(tmp_path: Path) -> None:
 
 
 def test_adopting_its_own_schema_changes_nothing(tmp_path: Path) -> None:
-    data = ready(tmp_path)
-    before = rows_of(data.test_dataloader())
-    data.adopt(PropensitySchema.from_dict(data.schema.to_dict()))
-    assert rows_of(data.test_dataloader()) == before
-    other = ready(tmp_path, stage="test")  # a new process, the same file
-    other.adopt(data.schema)
-    assert rows_of(other.test_dataloader()) == before
+    CASE.check_own_schema(tmp_path)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -403,17 +364,12 @@ def test_adopting_its_own_schema_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("passes", [1, 2])
 def test_two_ranks_see_the_batches_of_one(tmp_path: Path, passes: int) -> None:
     data = ready(tmp_path, passes_per_epoch=passes)
-    whole = rows_of(as_rank(data, 0, 1).train_dataloader(), epoch=1)
-    halves = [rows_of(as_rank(data, rank, 2).train_dataloader(), epoch=1) for rank in (0, 1)]
-    assert [set(a + b) for a, b in zip(*halves, strict=True)] == [set(batch) for batch in whole]
-    assert len(whole) == 7 * passes
-    assert set(joined(whole[:7])) == set(np.flatnonzero(data.codes == TRAIN))
+    whole, _ = batches_of_ranks(data, 7, passes)
     left = (customer_frame()["left"] == "Yes").to_numpy()
     share = left[data.codes == TRAIN].mean()
     assert all(abs(left[batch].mean() - share) < 0.05 for batch in whole)
-    for name, code in (("val_dataloader", TRAIN), ("test_dataloader", TEST)):
-        evaluated = [rows_of(getattr(as_rank(data, rank, 2), name)()) for rank in (0, 1)]
-        assert sorted(joined(evaluated[0] + evaluated[1])) == np.flatnonzero(data.codes == code).tolist()
+    check_evaluated_once(data, "val_dataloader", TRAIN)
+    check_evaluated_once(data, "test_dataloader", TEST)
 
 
 def test_a_trainer_runs_through(tmp_path: Path) -> None:

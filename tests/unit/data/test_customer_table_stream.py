@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.unit.data.customer_files import CHURN, SPEND, customer_frame, module
 from tests.unit.data.experiment_files import as_rank, joined, rows_of, write_shards
-from tests.unit.data.test_experiment_data_module import run_through
+from tests.unit.data.table_cases import run_through
 
 from wanamaker.data import customer_table_reader, experiment_stream
 from wanamaker.data.customer_table import CustomerTableDataModule

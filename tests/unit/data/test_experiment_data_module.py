@@ -2,33 +2,21 @@
 
 from pathlib import Path
 
-import lightning as L
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from tests.unit.data.experiment_files import as_rank, experiment_frame, joined, module, rows_of, write_experiment
+from tests.unit.data.experiment_files import as_rank, experiment_frame, module, rows_of, write_experiment
+from tests.unit.data.table_cases import TableCase, batches_of_ranks, check_evaluated_once, run_through
 
-from wanamaker.data.experiment import ExperimentDataModule
 from wanamaker.data.experiment_sampler import interleaved
 from wanamaker.data.experiment_split import TEST, TRAIN
 from wanamaker.data.experiment_table import key_of
 from wanamaker.data.uplift_batch import UpliftBatch, UpliftSchema
 from wanamaker.errors import UserError
 
-
-def ready(folder: Path, frame: pd.DataFrame | None = None, stage: str = "fit", **options) -> ExperimentDataModule:
-    data = module(folder, frame, **options)
-    data.setup(stage)
-    return data
-
-
-def refused(folder: Path, frame: pd.DataFrame | None = None, stage: str = "fit", **options) -> str:
-    with pytest.raises(UserError) as error:
-        ready(folder, frame, stage, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value).replace(f"{folder}/", "")
+CASE = TableCase(module, experiment_frame)
+ready, refused, adopted = CASE.ready, CASE.refused, CASE.adopted
+changed, with_cell = CASE.changed, CASE.with_cell
 
 
 # -- what is read ------------------------------------------------------------------------------------------------------
@@ -130,19 +118,6 @@ def test_split_by_hash_and_by_column(tmp_path: Path) -> None:
 # -- what users get wrong ----------------------------------------------------------------------------------------------
 
 
-def changed(**columns) -> pd.DataFrame:
-    frame = experiment_frame()
-    for name, change in columns.items():
-        frame[name] = change(frame[name]) if callable(change) else change
-    return frame
-
-
-def with_cell(column: str, row: int, value: object) -> pd.DataFrame:
-    frame = experiment_frame().astype({column: object})
-    frame.loc[row, column] = value
-    return frame
-
-
 WRONG = {
     "column 'arm' of campaign.csv has one value, 'none': without treated and untreated customers there is no effect to"
     " learn. Check data.roles.treatment.": (changed(arm="none"), {}),
@@ -240,13 +215,6 @@ def test_allowed_rows_without_labels_and_repeated_identifiers(tmp_path: Path) ->
 # -- prediction from a checkpoint --------------------------------------------------------------------------------------
 
 
-def adopted(folder: Path, frame: pd.DataFrame, stage: str = "predict", **options) -> ExperimentDataModule:
-    schema = ready(folder, name="training.csv").schema
-    data = ready(folder, frame, stage, **options)
-    data.adopt(schema)
-    return data
-
-
 def test_new_customers_are_encoded_by_the_models_names(tmp_path: Path) -> None:
     frame = experiment_frame(50, seed=3).drop(columns=["arm", "visit", "spend"])
     frame.loc[:4, "region"] = ["east", "north", "west", "", "south"]
@@ -294,20 +262,11 @@ def test_a_missing_name_seen_in_training_is_a_category(tmp_path: Path) -> None:
     ],
 )
 def test_tables_a_model_cannot_read(tmp_path: Path, change, message: str) -> None:
-    with pytest.raises(UserError) as error:
-        adopted(tmp_path, change(experiment_frame(60)))
-    assert message in str(error.value).replace(f"{tmp_path}/", "")
-    assert "\n" not in str(error.value)
+    assert message in CASE.not_adopted(tmp_path, change(experiment_frame(60)))
 
 
 def test_adopting_its_own_schema_changes_nothing(tmp_path: Path) -> None:
-    data = ready(tmp_path)
-    before = rows_of(data.test_dataloader())
-    data.adopt(UpliftSchema.from_dict(data.schema.to_dict()))
-    assert rows_of(data.test_dataloader()) == before
-    other = ready(tmp_path, stage="test")  # a new process, the same file
-    other.adopt(data.schema)
-    assert rows_of(other.test_dataloader()) == before
+    CASE.check_own_schema(tmp_path)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------
@@ -326,65 +285,16 @@ def test_every_stretch_holds_every_arm_in_proportion() -> None:
 @pytest.mark.parametrize("passes", [1, 2])
 def test_two_ranks_see_the_batches_of_one(tmp_path: Path, passes: int) -> None:
     data = ready(tmp_path, passes_per_epoch=passes)
-    whole = rows_of(as_rank(data, 0, 1).train_dataloader(), epoch=1)
-    halves = [rows_of(as_rank(data, rank, 2).train_dataloader(), epoch=1) for rank in (0, 1)]
-    assert [set(a + b) for a, b in zip(*halves, strict=True)] == [set(batch) for batch in whole]
-    assert len(whole) == 11 * passes
-    assert set(joined(whole[:11])) == set(np.flatnonzero(data.codes == TRAIN))
+    _, halves = batches_of_ranks(data, 11, passes)
     arms = data._rows.treatment
     assert all(np.bincount(arms[batch], minlength=3).min() >= 8 for half in halves for batch in half)
-    evaluated = [rows_of(as_rank(data, rank, 2).val_dataloader()) for rank in (0, 1)]
-    assert sorted(joined(evaluated[0] + evaluated[1])) == np.flatnonzero(data.codes == TRAIN).tolist()
+    check_evaluated_once(data, "val_dataloader", TRAIN)
 
 
 def test_resume_goes_on_with_the_next_batch(tmp_path: Path) -> None:
     data = ready(tmp_path)
     whole = rows_of(as_rank(data, 0, 1).train_dataloader(), epoch=2)
     assert rows_of(as_rank(data, 0, 1, epoch=2, batch=4).train_dataloader()) == whole[4:]
-
-
-class Nothing(L.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(3, 1)
-        self.seen: list[tuple[int, list[int]]] = []
-
-    def training_step(self, batch: UpliftBatch, batch_idx: int) -> torch.Tensor:
-        self.seen.append((self.current_epoch, batch.row.tolist()))
-        return self.layer(batch.numeric.nan_to_num()).pow(2).mean() * 1e-6
-
-    def validation_step(self, batch: UpliftBatch, batch_idx: int) -> None:
-        self.log("val/rows", float(len(batch.row)), reduce_fx="sum", batch_size=1)
-
-    def test_step(self, batch: UpliftBatch, batch_idx: int) -> None:
-        self.log("test/rows", float(len(batch.row)), reduce_fx="sum", batch_size=1)
-
-    def predict_step(self, batch: UpliftBatch, batch_idx: int) -> torch.Tensor:
-        return batch.row
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=1e-9)
-
-
-def run_through(data: ExperimentDataModule, folder: Path, train: int, test: int) -> None:
-    """Train, stop in the middle of an epoch, resume; test and predict."""
-    options = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
-    options |= {"enable_model_summary": False, "use_distributed_sampler": False, "max_epochs": 2}
-    straight = Nothing()
-    L.Trainer(**options, enable_checkpointing=False).fit(straight, data)
-    assert {epoch for epoch, _ in straight.seen} == {0, 1}
-    saver = ModelCheckpoint(folder, every_n_train_steps=3, save_top_k=-1, filename="{step}")
-    trainer = L.Trainer(**options, callbacks=[saver])
-    first = Nothing()
-    trainer.fit(first, data)
-    assert first.seen == straight.seen
-    assert trainer.callback_metrics["val/rows"] == train
-    resumed = Nothing()
-    L.Trainer(**options, enable_checkpointing=False).fit(resumed, data, ckpt_path=str(folder / "step=3.ckpt"))
-    assert resumed.seen == straight.seen[3:]
-    (scores,) = trainer.test(first, data, verbose=False)
-    assert scores["test/rows"] == test
-    assert torch.cat(trainer.predict(first, data)).tolist() == list(range(data.num_rows))
 
 
 def test_a_trainer_runs_through(tmp_path: Path) -> None:

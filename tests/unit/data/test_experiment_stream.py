@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from tests.unit.data.experiment_files import as_rank, experiment_frame, joined, module, rows_of, write_shards
-from tests.unit.data.test_experiment_data_module import run_through
+from tests.unit.data.table_cases import run_through
 
 from wanamaker.data import experiment_stream
 from wanamaker.data.experiment import ExperimentDataModule

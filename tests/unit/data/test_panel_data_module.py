@@ -159,22 +159,6 @@ def test_national_spend_is_divided_by_the_kpi_and_conserved() -> None:
     assert data.panel.media is panel.media, "everybody saw all of it"
 
 
-def test_naive_scale_is_the_mean_change_in_training() -> None:
-    panel = make_panel(T=120)
-    data = ready(panel)
-    known = panel.kpi[:, :108].astype(float)
-    assert data.naive_lag == 52
-    np.testing.assert_allclose(data.naive_scale, np.abs(known[:, 52:] - known[:, :-52]).mean(axis=1))
-    short = ready(make_panel(T=80))
-    assert short.naive_lag == 1, "68 weeks are less than one and a half years"
-    panel.kpi[0, ::2] = np.nan
-    panel.kpi[1, 1:108:2] = np.nan
-    gaps = ready(panel, split={"test": 12, "window": 60})
-    assert gaps.naive_lag == 1
-    assert np.isnan(gaps.naive_scale[:2]).all(), "no two neighbours were observed"
-    assert gaps.naive_scale[2] > 0
-
-
 # -- the test period decides nothing -----------------------------------------------------------------------------------
 
 
@@ -194,7 +178,6 @@ def test_values_after_training_change_nothing() -> None:
     assert one.schema == two.schema
     np.testing.assert_array_equal(one.season, two.season)
     np.testing.assert_array_equal(one.trend, two.trend)
-    np.testing.assert_array_equal(one.naive_scale, two.naive_scale)
     np.testing.assert_array_equal(one.rows("train"), two.rows("train"))
     np.testing.assert_array_equal(one.panel.spend[:, :start], two.panel.spend[:, :start])
     for a, b in zip(one.train_dataloader(), two.train_dataloader(), strict=True):

@@ -62,7 +62,6 @@ def test_the_kpi_is_that_of_the_replicate_and_nothing_else_changes(tmp_path: Pat
         np.testing.assert_array_equal(getattr(data.panel, name), getattr(plain.panel, name))
     assert data.schema == plain.schema
     np.testing.assert_array_equal(data.split_of, plain.split_of)
-    np.testing.assert_allclose(data.naive_scale, 1), "the scale is the twin's own"
     batch = next(iter(data.train_dataloader()))
     np.testing.assert_array_equal(batch.kpi, 1000 * replicate + 100 * batch.series + batch.time)
 

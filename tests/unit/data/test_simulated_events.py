@@ -10,7 +10,7 @@ import yaml
 from tests.conftest import ROOT
 
 from wanamaker.data.propensity_batch import PropensityBatch
-from wanamaker.data.simulate.events_files import is_complete
+from wanamaker.data.simulate.events_files import EVENT_LOGS
 from wanamaker.data.simulate.events_world import TYPES
 from wanamaker.data.simulated_events import SimulatedEventsDataModule
 from wanamaker.data.simulated_sessions import SimulatedSessionsDataModule
@@ -121,11 +121,11 @@ def test_mistakes_are_said(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="preset='big' does not exist"):
         SimulatedEventsDataModule(cache_dir=str(cache), preset="big")
     fresh = SimulatedEventsDataModule(cache_dir=str(tmp_path), preset="tiny")
-    with pytest.raises(UserError, match="holds no simulated log yet"):
+    with pytest.raises(UserError, match="holds no simulated event log yet"):
         fresh.setup("fit")
     large = SimulatedEventsDataModule(cache_dir=str(tmp_path), preset="large")
     large.preflight(["fit"])
-    assert not is_complete(large.log_dir), "a large log is made when training starts"
+    assert not EVENT_LOGS.is_complete(large.simulated_dir), "a large log is made when training starts"
 
 
 def test_sessions_come_with_their_truth(cache: Path) -> None:

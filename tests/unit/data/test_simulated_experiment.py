@@ -10,7 +10,7 @@ import yaml
 from tests.conftest import ROOT
 
 from wanamaker.data.experiment import ExperimentDataModule
-from wanamaker.data.simulate.uplift_files import is_complete
+from wanamaker.data.simulate.uplift_files import CAMPAIGNS
 from wanamaker.data.simulate.uplift_presets import PRESETS
 from wanamaker.data.simulated_experiment import SimulatedExperimentDataModule
 from wanamaker.data.uplift_batch import Outcome, UpliftBatch
@@ -97,12 +97,14 @@ def test_the_campaign_is_made_once_and_where_it_was_said(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"holds no simulated campaign yet: prepare_data\(\) makes it"):
         data.setup("fit")
     data.preflight(["fit"])
-    assert is_complete(data.campaign_dir)
-    stamps = {path: path.stat().st_mtime_ns for path in data.campaign_dir.iterdir()}
+    assert CAMPAIGNS.is_complete(data.simulated_dir)
+    stamps = {path: path.stat().st_mtime_ns for path in data.simulated_dir.iterdir()}
     module(tmp_path).prepare_data()
-    assert {path: path.stat().st_mtime_ns for path in data.campaign_dir.iterdir()} == stamps
-    assert module(tmp_path, simulation={"seed": 1}).campaign_dir != data.campaign_dir
-    assert module(tmp_path, seed=1).campaign_dir == data.campaign_dir, "the order of the rows is no matter of the table"
+    assert {path: path.stat().st_mtime_ns for path in data.simulated_dir.iterdir()} == stamps
+    assert module(tmp_path, simulation={"seed": 1}).simulated_dir != data.simulated_dir
+    assert module(tmp_path, seed=1).simulated_dir == data.simulated_dir, (
+        "the order of the rows is no matter of the table"
+    )
 
 
 def test_a_large_campaign_is_not_made_before_training_starts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 from tests.conftest import ROOT
 
 from wanamaker.data.media_panel import MediaBatch
-from wanamaker.data.simulate.media_files import is_complete
+from wanamaker.data.simulate.media_files import PANELS
 from wanamaker.data.simulate.media_presets import PRESETS
 from wanamaker.data.simulated_panel import SimulatedPanelDataModule
 from wanamaker.errors import UserError
@@ -68,13 +68,15 @@ def test_the_panel_is_made_once_and_where_it_was_said(tmp_path: Path) -> None:
     data = module(tmp_path)
     assert list(tmp_path.iterdir()) == []
     data.preflight()
-    assert is_complete(data.panel_dir)
-    stamps = {path: path.stat().st_mtime_ns for path in data.panel_dir.iterdir()}
+    assert PANELS.is_complete(data.simulated_dir)
+    stamps = {path: path.stat().st_mtime_ns for path in data.simulated_dir.iterdir()}
     again = module(tmp_path)
     again.prepare_data()
-    assert {path: path.stat().st_mtime_ns for path in again.panel_dir.iterdir()} == stamps
-    assert module(tmp_path, simulation={"seed": 1}).panel_dir != data.panel_dir
-    assert module(tmp_path, seed=1).panel_dir == data.panel_dir, "the order of the rows is no matter of the panel"
+    assert {path: path.stat().st_mtime_ns for path in again.simulated_dir.iterdir()} == stamps
+    assert module(tmp_path, simulation={"seed": 1}).simulated_dir != data.simulated_dir
+    assert module(tmp_path, seed=1).simulated_dir == data.simulated_dir, (
+        "the order of the rows is no matter of the panel"
+    )
 
 
 @pytest.mark.parametrize(

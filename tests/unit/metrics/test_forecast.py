@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from wanamaker.metrics.forecast import SCORES, ForecastMetrics, forecast_scores, seasonal_naive_scale
+from wanamaker.metrics.forecast import SCORES, ForecastMetrics, forecast_scores, season_length, seasonal_naive_scale
 
 # Two series of four and three periods, as a user would check with a pencil.
 TARGET = np.array([10.0, 12.0, 11.0, 15.0, 100.0, 90.0, 90.0])
@@ -117,13 +117,21 @@ def test_naive_scale_is_of_the_training_window_and_the_season() -> None:
     gap = kpi.copy()
     gap[0, 3] = np.nan
     np.testing.assert_allclose(seasonal_naive_scale(gap, train, 4)[0], 1.0)
-    short = train & (np.arange(20) < 4)  # no pair four apart: lag 1
-    np.testing.assert_allclose(seasonal_naive_scale(kpi, short, 4)[0], np.abs(np.diff(season)).mean())
+    for periods in (4, 5):  # less than one and a half seasons: from period to period
+        short = train & (np.arange(20) < periods)
+        np.testing.assert_allclose(seasonal_naive_scale(kpi, short, 4), np.abs(np.diff(kpi[:, :periods])).mean(axis=1))
+    enough = train & (np.arange(20) < 6)
+    np.testing.assert_allclose(seasonal_naive_scale(kpi, enough, 4), np.abs(kpi[:, 4:6] - kpi[:, :2]).mean(axis=1))
+    # The window decides for all series alike: one that misses its partners has no scale.
+    late = enough.copy()
+    late[1, :3] = False
+    np.testing.assert_allclose(seasonal_naive_scale(kpi, late, 4), [1.0, np.nan])
     single = train & (np.arange(20) < 1)
     assert np.isnan(seasonal_naive_scale(kpi, single, 4)).all()
     assert np.isnan(seasonal_naive_scale(kpi[:, :3], train[:, :3] & False, 52)).all()
     with pytest.raises(ValueError, match="season=0"):
         seasonal_naive_scale(kpi, train, 0)
+    assert [season_length(per_year) for per_year in (365.25, 52.2, 12, 4, 0.5)] == [7, 52, 12, 4, 1]
 
 
 def test_mase_of_the_seasonal_naive_itself_is_one() -> None:

@@ -74,7 +74,8 @@ def test_the_file_of_the_decision_fits_its_class() -> None:
     assert content.pop("_target_") == "wanamaker.reporting.propensity_report.PropensityDecision"
     decision = PropensityDecision(**content)
     assert decision.options == PropensityOptions() == PropensityDecision().options, "defaults here and there agree"
-    assert (decision.database, decision.table, decision.if_exists) == (None, "scores", "fail")
+    place = decision.destination
+    assert (place.database, place.table, place.if_exists) == (None, "scores", "fail")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def test_the_file_of_the_decision_fits_its_class() -> None:
     assert content.pop("_target_") == "wanamaker.reporting.targeting_report.TargetingDecision"
     decision = TargetingDecision(**content)
     assert decision.options == TargetingOptions() == TargetingDecision().options, "defaults here and there agree"
-    assert (decision.database, decision.table, decision.if_exists) == (None, "audience", "fail")
+    place = decision.destination
+    assert (place.database, place.table, place.if_exists) == (None, "audience", "fail")
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -81,7 +82,10 @@ def test_the_file_of_the_decision_fits_its_class() -> None:
 def test_advice(kwargs: dict, given: dict, headline: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     sample = example(**{"customers": 8_000, **kwargs}).predictions
     TargetingDecision(**{**BASE, **given}, report=False, formats=["csv"]).write(sample, None, tmp_path, {}, RUN)
-    assert re.match(headline, capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.match(headline, said)
+    if found := re.match(r".* test ([\d,]+) more customers", said):
+        assert f"a test of {found[1]} more customers would show it" in said
     assert not (tmp_path / "report.html").exists()
 
 
@@ -157,7 +161,6 @@ def test_a_failed_replacement_leaves_the_old_table(tmp_path: Path, monkeypatch: 
 def test_passwords_never_show(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     url = f"sqlite:///{tmp_path / 'crm.db'}"
     decision = TargetingDecision(**BASE, database=url, max_clients=5)
-    decision.database = url
     decision.write(example(300).predictions, None, tmp_path, {}, RUN)
     with pytest.raises(UserError) as error:
         TargetingDecision(**BASE, database="nosuch://user:secret@host/db")

@@ -44,7 +44,7 @@ def made_once(
     complete: Callable[[Path], bool],
     write: Callable[[Path], None],
     thing: str,
-    verb: str = "simulate",
+    doing: str,
 ) -> Path:
     """A folder of the cache, made now if it is not there yet.
 
@@ -55,8 +55,8 @@ def made_once(
         target: the folder.
         complete: whether all of it is there.
         write: fills a folder that is there; it becomes `target` by a rename, so that a reader finds it whole.
-        thing: what it is, for messages, such as "panel".
-        verb: what is done to it: "simulate", "rearrange".
+        thing: what it is, for messages, such as "simulated panel".
+        doing: what another process is then said to do, such as "simulates the panel".
 
     Raises:
         UserError: the folder cannot be written; nothing is left behind.
@@ -65,14 +65,14 @@ def made_once(
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(target, f"{verb}s the {thing}") as alone:
+        with only_one(target, doing) as alone:
             if not complete(target):
                 if alone:  # what a killed process left
                     for leftover in target.parent.glob(f".{target.name}.part-*"):
                         shutil.rmtree(leftover, ignore_errors=True)
                 _make(target, complete, write)
     except OSError as error:
-        raise UserError(f"Cannot write the {verb}d {thing} {target}: {error.strerror or error}. {REMEDY}") from error
+        raise UserError(f"Cannot write the {thing} {target}: {error.strerror or error}. {REMEDY}") from error
     return target
 
 

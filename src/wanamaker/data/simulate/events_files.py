@@ -8,16 +8,15 @@ with the log and a customer's events lie in all shards.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.simulate.events_log import DAY_SECONDS, EventLog, Piece, customers_table, events_table
 from wanamaker.data.simulate.events_options import TIME, EventSimulation
 from wanamaker.data.simulate.events_truth import SUMMARY, TRUTH, Outlook, truth_table, write_summary
+from wanamaker.data.simulate.kept import KeptSimulation, ParquetFiles
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,31 +24,9 @@ if TYPE_CHECKING:
 LOG, SHARDS, CUSTOMERS = "events.parquet", "events", "customers.parquet"
 
 
-def log_folder(cache_dir: Path | str, options: EventSimulation) -> Path:
-    """Where the log of these options lies, or will."""
-    return Path(cache_dir) / "event_log" / options.folder_name
-
-
 def log_path(folder: Path, options: EventSimulation) -> Path:
     """The log in such a folder: a file, or a folder of shards."""
     return folder / (SHARDS if options.shards else LOG)
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a log is there. The rename that makes the folder comes last, so that it is whole."""
-    return (folder / SUMMARY).is_file()
-
-
-def ensure_log(cache_dir: Path | str, options: EventSimulation) -> Path:
-    """The folder with this log, made now if it is not there yet.
-
-    Safe to call from several processes, see `made_once`.
-
-    Raises:
-        UserError: the folder cannot be written; nothing is left behind.
-    """
-    target = log_folder(cache_dir, options)
-    return made_once(target, is_complete, lambda folder: write_log(folder, options), "event log")
 
 
 def write_log(folder: Path, options: EventSimulation) -> None:
@@ -61,23 +38,16 @@ def write_log(folder: Path, options: EventSimulation) -> None:
     kept: list[pa.Table] = []
     if options.shards:
         (folder / SHARDS).mkdir()
-    with ExitStack() as files:
-        writers: dict[str, pq.ParquetWriter] = {}
-
-        def write(name: str, table: pa.Table) -> None:
-            if name not in writers:
-                writers[name] = files.enter_context(pq.ParquetWriter(folder / name, table.schema))
-            writers[name].write_table(table)
-
+    with ParquetFiles(folder) as files:
         for number in range(options.num_pieces):
             piece = log.piece(number)
-            write(CUSTOMERS, customers_table(piece.customers, options))
+            files.write(CUSTOMERS, customers_table(piece.customers, options))
             truth = truth_table(piece, outlook)
-            write(TRUTH, truth)
+            files.write(TRUTH, truth)
             averages.add(truth, len(piece.owner))
             if options.shards:
                 for shard, rows in _by_time(piece, options):
-                    write(f"{SHARDS}/part-{shard:05d}.parquet", events_table(piece, options, rows))
+                    files.write(f"{SHARDS}/part-{shard:05d}.parquet", events_table(piece, options, rows))
             else:
                 kept.append(events_table(piece, options))
     if kept:
@@ -86,6 +56,9 @@ def write_log(folder: Path, options: EventSimulation) -> None:
         # Customers in order of their number where times tie: pieces ascend, but days within them do not.
         pq.write_table(table.take(np.argsort(time, kind="stable")), folder / LOG)
     write_summary(folder, options, averages.events, averages.to_list())
+
+
+EVENT_LOGS = KeptSimulation("event_log", "event log", (SUMMARY,), write_log)
 
 
 def _by_time(piece: Piece, options: EventSimulation) -> Iterator[tuple[int, np.ndarray]]:

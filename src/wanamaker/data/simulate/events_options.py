@@ -5,16 +5,22 @@ Effects are shifts of logits or of log rates; 1 is as the simulator has it, 0 ta
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wanamaker.data.simulate.media_fields import changed, check_fields, nearest, number, refuse, text, whole
-from wanamaker.errors import UserError
+from wanamaker.data.simulate.media_fields import (
+    changed_preset,
+    check_fields,
+    day_of,
+    folder_of,
+    number,
+    refuse,
+    text,
+    whole,
+)
 
 VERSION = 1
 """Raise this when the same options give other numbers: it is part of the folder's name."""
@@ -78,12 +84,7 @@ class EventSimulation:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        try:
-            first = np.datetime64(self.start, "D")
-        except ValueError as error:
-            raise refuse("start", self.start, "write a day, such as 2023-01-02.") from error
-        if np.isnat(first):
-            raise refuse("start", self.start, "write a day, such as 2023-01-02.")
+        day_of("start", self.start, "2023-01-02")
         if self.first_snapshot >= self.days:
             raise refuse("first_snapshot", self.first_snapshot, f"the log has {self.days} days; take an earlier one.")
         if self.shards > self.days:
@@ -107,9 +108,7 @@ class EventSimulation:
     @property
     def folder_name(self) -> str:
         """A name that changes with every option and with the simulator."""
-        content: dict[str, Any] = {**asdict(self), "version": VERSION, "piece": PIECE_CUSTOMERS}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return f"{self.customers}x{self.days}-{digest[:16]}"
+        return folder_of(f"{self.customers}x{self.days}", self, version=VERSION, piece=PIECE_CUSTOMERS)
 
 
 PRESETS = {
@@ -151,12 +150,4 @@ def event_simulation(
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    if preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(PRESETS))}")
-    try:
-        return changed(PRESETS[preset], overrides or {}, place)
-    except UserError as error:
-        # Options that disagree are found by the dataclass, which does not know where it stands.
-        said = str(error)
-        raise error if said.startswith(place) else UserError(f"{place}.{said}") from error
+    return changed_preset(PRESETS, preset, overrides, place)

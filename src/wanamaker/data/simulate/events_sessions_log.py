@@ -6,7 +6,6 @@ Axis letters: n users or sessions, E events.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.simulate.events_sessions import (
     CART,
     CATEGORIES,
@@ -39,6 +37,7 @@ from wanamaker.data.simulate.events_sessions import (
     next_product,
     purchase_probability,
 )
+from wanamaker.data.simulate.kept import KeptSimulation, ParquetFiles
 from wanamaker.data.simulate.media_fields import restored
 from wanamaker.data.simulate.media_random import Stream
 from wanamaker.errors import UserError
@@ -201,29 +200,9 @@ class SessionLog:
         return pa.table({SESSION: piece.session[rows], TIME: pa.array(time), PROBABILITY: piece.truth[rows]})
 
 
-def sessions_folder(cache_dir: Path | str, options: SessionSimulation) -> Path:
-    """Where the clickstream of these options lies, or will."""
-    return Path(cache_dir) / "sessions" / options.folder_name
-
-
 def sessions_path(folder: Path, options: SessionSimulation) -> Path:
     """The log in such a folder: a file, or a folder of shards."""
     return folder / (SHARDS if options.shards else LOG)
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a clickstream is there. The rename that makes the folder comes last, so that it is whole."""
-    return (folder / SUMMARY).is_file()
-
-
-def ensure_sessions(cache_dir: Path | str, options: SessionSimulation) -> Path:
-    """The folder with this clickstream, made now if it is not there yet; see `made_once`.
-
-    Raises:
-        UserError: the folder cannot be written; nothing is left behind.
-    """
-    target = sessions_folder(cache_dir, options)
-    return made_once(target, is_complete, lambda folder: write_sessions(folder, options), "clickstream")
 
 
 def write_sessions(folder: Path, options: SessionSimulation) -> None:
@@ -234,25 +213,18 @@ def write_sessions(folder: Path, options: SessionSimulation) -> None:
     log, kept, events, positions, expected = SessionLog(options), [], 0, 0, 0.0
     if options.shards:
         (folder / SHARDS).mkdir()
-    with ExitStack() as files:
-        writers: dict[str, pq.ParquetWriter] = {}
-
-        def write(name: str, table: pa.Table) -> None:
-            if name not in writers:
-                writers[name] = files.enter_context(pq.ParquetWriter(folder / name, table.schema))
-            writers[name].write_table(table)
-
+    with ParquetFiles(folder) as files:
         for number in range(options.num_pieces):
             piece = log.piece(number)
             truth = log.truth(piece)
-            write(TRUTH, truth)
+            files.write(TRUTH, truth)
             events, positions = events + len(piece.user), positions + len(truth)
             expected += float(np.nansum(piece.truth))
             order = np.lexsort((piece.session, piece.second))
             day = np.minimum(piece.second // DAY_SECONDS, options.days - 1)  # some sessions go on after midnight
             shard = day * max(options.shards, 1) // options.days
             for part in range(options.shards):
-                write(f"{SHARDS}/part-{part:05d}.parquet", log.table(piece, order[shard[order] == part]))
+                files.write(f"{SHARDS}/part-{part:05d}.parquet", log.table(piece, order[shard[order] == part]))
             if not options.shards:
                 kept.append(log.table(piece, order))
     if kept:
@@ -261,6 +233,9 @@ def write_sessions(folder: Path, options: SessionSimulation) -> None:
     content = {"version": VERSION, "options": asdict(options), "events": events, "positions": positions}
     content[f"mean {PROBABILITY}"] = expected / positions
     (folder / SUMMARY).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+CLICKSTREAMS = KeptSimulation("sessions", "clickstream", (SUMMARY,), write_sessions)
 
 
 class SessionTruth:

@@ -6,10 +6,15 @@ A wrong value is refused wherever it enters, with its place, what is allowed and
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import field, fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, get_args, get_type_hints
+
+import numpy as np
 
 from wanamaker.errors import UserError
 
@@ -128,6 +133,66 @@ def changed(options: T, overrides: Mapping[str, Any], place: str, **ready: Any) 
         else:
             values[name] = checked(value, known[name].metadata, f"{place}.{name}")
     return replace(options, **values) if values else options  # type: ignore[type-var]
+
+
+def day_of(name: str, value: str, example: str) -> np.datetime64:
+    """The day that an option names.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        found = np.datetime64(value, "D")
+    except ValueError as error:
+        raise refuse(name, value, f"write a day, such as {example}.") from error
+    if np.isnat(found):
+        raise refuse(name, value, f"write a day, such as {example}.")
+    return found
+
+
+def folder_of(size: str, options: Any, **version: int) -> str:
+    """A folder's name that begins with a size, and changes with every option and with the simulator.
+
+    Args:
+        size: for who looks for it, such as "300x240".
+        options: a dataclass.
+        **version: what else decides the numbers.
+    """
+    content = json.dumps({**asdict(options), **version}, sort_keys=True)
+    return f"{size}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def preset_named(presets: Mapping[str, T], preset: str) -> T:
+    """A complete set of options by its name.
+
+    Raises:
+        UserError: there is none, with the choices.
+    """
+    if preset not in presets:
+        known = ", ".join(presets)
+        raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(presets))}")
+    return presets[preset]
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Say where options stand that disagree: the dataclass that finds it does not know."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error)
+        raise error if said.startswith(place) else UserError(f"{place}.{said}") from error
+
+
+def changed_preset(presets: Mapping[str, T], preset: str, overrides: Mapping[str, Any] | None, place: str) -> T:
+    """A preset with single options changed; null keeps the preset's value.
+
+    Raises:
+        UserError: an unknown preset or option, a value out of range, with its place and the choices.
+    """
+    start = preset_named(presets, preset)
+    with placed(place):
+        return changed(start, overrides or {}, place)
 
 
 def restored(kind: type[T], values: Mapping[str, Any]) -> T:

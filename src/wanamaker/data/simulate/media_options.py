@@ -7,13 +7,10 @@ Times are counted in periods, weeks or days.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from wanamaker.data.simulate.media_channel import Channel
-from wanamaker.data.simulate.media_fields import PART, check_fields, choice, number, refuse, text, whole
+from wanamaker.data.simulate.media_fields import PART, check_fields, choice, folder_of, number, refuse, text, whole
 
 VERSION = 1
 """Raise this when the same options give other numbers: it is part of the folder's name."""
@@ -329,6 +326,4 @@ class PanelSimulation:
     @property
     def folder_name(self) -> str:
         """A name that changes with every option and with the simulator."""
-        content: dict[str, Any] = {**asdict(self), "version": VERSION}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return f"{self.num_series}x{self.periods}x{len(self.channels)}-{digest[:16]}"
+        return folder_of(f"{self.num_series}x{self.periods}x{len(self.channels)}", self, version=VERSION)

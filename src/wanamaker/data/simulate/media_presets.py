@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from wanamaker.data.simulate.media_channel import Adstock, Channel, Flight, Saturation
-from wanamaker.data.simulate.media_fields import changed, changed_parts, nearest
+from wanamaker.data.simulate.media_fields import changed, changed_parts, placed, preset_named
 from wanamaker.data.simulate.media_options import Demand, Noise, PanelSimulation, Price, Promotion, Season
-from wanamaker.errors import UserError
 
 
 def _hill(half: float, slope: float = 1.0) -> Saturation:
@@ -270,24 +269,11 @@ def panel_simulation(
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    if preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(PRESETS))}")
-    start = PRESETS[preset]
+    start = preset_named(PRESETS, preset)
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
     channels = changed_parts(
         start.channels, CHANNELS, Channel(), values.pop("channels", None), f"{place}.channels", "channel"
     )
     # One step, because the options are checked together: channels and a strength may only go with each other.
-    return _complete(start, {**values}, channels, place)
-
-
-def _complete(
-    start: PanelSimulation, values: Mapping[str, Any], channels: tuple[Channel, ...], place: str
-) -> PanelSimulation:
-    try:
+    with placed(place):
         return changed(start, values, place, channels=channels)
-    except UserError as error:
-        # Options that disagree are found by the dataclass, which does not know where it stands.
-        said = str(error)
-        raise error if said.startswith(place) else UserError(f"{place}.{said}") from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from wanamaker.data.simulate.cache_lock import made_once
+from wanamaker.data.simulate.kept import KeptSimulation
 from wanamaker.data.simulate.uplift_options import PIECE_ROWS, UpliftSimulation
 from wanamaker.data.simulate.uplift_table import UpliftWorld, to_arrow
 from wanamaker.data.simulate.uplift_truth import SUMMARY, TRUTH, TruthSummary, truth_table, write_summary
@@ -19,32 +19,9 @@ TABLE, SHARDS = "experiment.parquet", "experiment"
 GROUP_ROWS = 20_000  # of the table: what a reader that streams holds of a shard at a time
 
 
-def campaign_folder(cache_dir: Path | str, options: UpliftSimulation) -> Path:
-    """Where the campaign of these options lies, or will."""
-    return Path(cache_dir) / "campaign" / options.folder_name
-
-
 def table_path(folder: Path, options: UpliftSimulation) -> Path:
     """The table in such a folder: a file, or a folder of shards."""
     return folder / (SHARDS if options.shards else TABLE)
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a campaign is there. The rename that makes the folder comes last, so that it is whole."""
-    return (folder / SUMMARY).is_file() and (folder / TRUTH).is_file()
-
-
-def ensure_campaign(cache_dir: Path | str, options: UpliftSimulation) -> Path:
-    """The folder with this campaign, made now if it is not there yet.
-
-    Safe to call from several processes: the others wait for the first. Where the file system knows no locks each
-    makes its own, and the first to finish wins.
-
-    Raises:
-        UserError: the folder cannot be written, or the options cannot be met; nothing is left behind.
-    """
-    target = campaign_folder(cache_dir, options)
-    return made_once(target, is_complete, lambda folder: write_campaign(folder, options), "campaign")
 
 
 def write_campaign(folder: Path, options: UpliftSimulation) -> None:
@@ -74,6 +51,9 @@ def write_campaign(folder: Path, options: UpliftSimulation) -> None:
                     table_file.write_table(table, row_group_size=GROUP_ROWS)
                     truth_file.write_table(truth, row_group_size=PIECE_ROWS)
     write_summary(folder, summary)
+
+
+CAMPAIGNS = KeptSimulation("campaign", "campaign", (SUMMARY, TRUTH), write_campaign)
 
 
 def _parts(options: UpliftSimulation) -> Iterator[tuple[str, range]]:

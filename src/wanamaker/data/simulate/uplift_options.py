@@ -5,12 +5,9 @@ Effects are shifts on the logit scale: near a rate of 10 %, 0.3 is about 2.7 per
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from wanamaker.data.simulate.media_fields import PART, check_fields, choice, number, refuse, text, whole
+from wanamaker.data.simulate.media_fields import PART, check_fields, choice, folder_of, number, refuse, text, whole
 
 VERSION = 1
 """Raise this when the same options give other numbers: it is part of the folder's name."""
@@ -189,6 +186,4 @@ class UpliftSimulation:
     @property
     def folder_name(self) -> str:
         """A name that changes with every option and with the simulator."""
-        content: dict[str, Any] = {**asdict(self), "version": VERSION, "piece": PIECE_ROWS}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return f"{self.rows}x{len(self.arm_names)}-{digest[:16]}"
+        return folder_of(f"{self.rows}x{len(self.arm_names)}", self, version=VERSION, piece=PIECE_ROWS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wanamaker.data.simulate.media_fields import changed, changed_parts, nearest
+from wanamaker.data.simulate.media_fields import changed, changed_parts, placed, preset_named
 from wanamaker.data.simulate.uplift_options import Arm, Columns, UpliftSimulation
-from wanamaker.errors import UserError
 
 ARMS = {
     arm.name: arm
@@ -78,15 +77,8 @@ def uplift_simulation(
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    if preset not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(PRESETS))}")
-    start = PRESETS[preset]
+    start = preset_named(PRESETS, preset)
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
-    try:
+    with placed(place):
         arms = changed_parts(start.arms, ARMS, Arm(), values.pop("arms", None), f"{place}.arms", "offer")
         return changed(start, values, place, arms=arms)
-    except UserError as error:
-        # Options that disagree are found by the dataclass, which does not know where it stands.
-        said = str(error)
-        raise error if said.startswith(place) else UserError(f"{place}.{said}") from error

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from wanamaker.data.media_panel import MediaBatch, PanelSchema, SeriesBatch
 from wanamaker.errors import UserError
-from wanamaker.metrics.forecast import ForecastMetrics
+from wanamaker.metrics.forecast import ForecastMetrics, season_length, seasonal_naive_scale
 from wanamaker.nn.ranks import over_ranks
 from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
 
@@ -130,8 +130,9 @@ class BayesianMixModule(LightningModule):
                 f"set data.max_lag={self._taps - 1}."
             )
         self._taps = data.taps
+        season = season_length(data.panel.schema.periods_per_year)
         for metric in self.metrics.values():
-            metric.set_naive_scale(torch.as_tensor(data.naive_scale))
+            metric.set_naive_scale(seasonal_naive_scale(data.panel.kpi, data.train_mask, season))
         if stage == "fit":
             check_memory(self.net, self.inference, data, self.num_draws)
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from wanamaker.data.media_panel import MediaBatch, PanelSchema
 from wanamaker.data.sampler import stable_seed
 from wanamaker.errors import UserError
-from wanamaker.metrics.forecast import ForecastMetrics
+from wanamaker.metrics.forecast import ForecastMetrics, season_length, seasonal_naive_scale
 from wanamaker.nn.ranks import over_ranks
 from wanamaker.nn.schedules import total_steps
 from wanamaker.predictions import MixPredictions, MixResponse
@@ -91,8 +91,9 @@ class NamModule(LightningModule):
                 f"set data.max_lag={self._taps - 1}."
             )
         self._taps = data.taps
+        season = season_length(data.panel.schema.periods_per_year)
         for metric in self.metrics.values():
-            metric.set_naive_scale(torch.as_tensor(data.naive_scale))
+            metric.set_naive_scale(seasonal_naive_scale(data.panel.kpi, data.train_mask, season))
         if stage == "fit":
             self._num_rows = int(data.num_train_rows)
             generator = torch.Generator().manual_seed(stable_seed(self.bootstrap_seed, 17))

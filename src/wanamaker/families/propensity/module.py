@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,9 +23,6 @@ from .calibration import calibration_rows, fitted
 from .export import predictions_of
 from .net import PropensityNet
 from .rows import HeldOutRows
-
-# Lengths stay on the CPU by a hook that the data module could have as well; Lightning says so in every run.
-warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device` in `LightningModule`.*")
 
 META_KEY = "propensity"
 SAMPLE_ROWS = 200_000
@@ -113,11 +109,6 @@ class PropensityModule(LightningModule):
             return optimizer
         schedule = self.make_scheduler(optimizer, total_steps=total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        # Lengths decide sizes, which Python must know: read from a GPU they would make it wait at every step.
-        return moved._replace(length=batch.length) if isinstance(batch, PropensityBatch) else moved
 
     # -- training --------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wanamaker.metrics.rank_zero import on_rank_zero
+from wanamaker.metrics.gathered_rows import with_all_rows
 from wanamaker.nn.row_hash import stream, uniform
 
 _SAMPLE = 77
@@ -58,11 +57,4 @@ class HeldOutRows:
             keep = uniform(stream(own["row"], _SAMPLE)) < self.limit / num_rows
             own = {name: value[keep] for name, value in own.items()}
         part = {name: value.cpu().numpy() for name, value in own.items()}
-
-        def joined(parts: list[dict[str, np.ndarray]]) -> Any:
-            parts = [part for part in parts if part]
-            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            _, first = np.unique(columns["row"], return_index=True)
-            return function({name: torch.from_numpy(value[first]) for name, value in columns.items()})
-
-        return on_rank_zero(part, joined)
+        return with_all_rows([part] if part else [], function)

@@ -5,6 +5,7 @@ Axis letters: B batch rows.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,37 @@ def predictions_of(
         effect=effect,
         low=effect - half,
         high=effect + half,
-        arms=schema.arms,
-        outcomes=tuple(outcome.name for outcome in schema.outcomes),
-        kinds=tuple(outcome.kind for outcome in schema.outcomes),
-        units=tuple(outcome.unit for outcome in schema.outcomes),
-        randomised=bool(schema.probabilities),
-        level=level,
+        **_names(schema, level),
     )
+
+
+def without_rows(schema: UpliftSchema, level: float) -> UpliftPredictions:
+    """What `predictions_of` returns for no row at all: its names."""
+    K, Y = len(schema.arms), len(schema.outcomes)
+    number, array = np.zeros(0, np.int64), partial(np.zeros, dtype=np.float32)
+    return UpliftPredictions(
+        row=number,
+        id=np.zeros(0, dtype=object),
+        split=number,
+        treatment=number,
+        outcome=np.zeros((0, Y)),
+        weight=np.zeros(0),
+        cost=np.zeros(0),
+        mean=array((0, K, Y)),
+        propensity=array((0, K)),
+        effect=array((0, K - 1, Y)),
+        low=array((0, K - 1, Y)),
+        high=array((0, K - 1, Y)),
+        **_names(schema, level),
+    )
+
+
+def _names(schema: UpliftSchema, level: float) -> dict[str, Any]:
+    return {
+        "arms": schema.arms,
+        "outcomes": tuple(outcome.name for outcome in schema.outcomes),
+        "kinds": tuple(outcome.kind for outcome in schema.outcomes),
+        "units": tuple(outcome.unit for outcome in schema.outcomes),
+        "randomised": bool(schema.probabilities),
+        "level": level,
+    }

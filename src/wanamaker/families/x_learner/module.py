@@ -21,7 +21,7 @@ from wanamaker.predictions import UpliftPredictions
 from wanamaker.predictions.uplift import SPLITS
 
 from .effects import dr_effect
-from .export import predictions_of
+from .export import predictions_of, without_rows
 from .finish import calibration_of, prepared
 from .net import XLearnerNet
 from .rows import RowSample
@@ -280,6 +280,10 @@ class XLearnerModule(LightningModule):
     def predict_step(self, batch: UpliftBatch, batch_idx: int) -> UpliftPredictions:
         output = self.net(batch, self.seen(batch))
         return predictions_of(output, batch, self.net.schema, self.trainer.datamodule, self.net.level)
+
+    def predictions_without_rows(self) -> UpliftPredictions:
+        """The names in the predictions, known once a checkpoint was read; decisions are checked against them."""
+        return without_rows(self.net.schema, self.net.level)
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from wanamaker.metrics.rank_zero import on_rank_zero
+from wanamaker.metrics.gathered_rows import with_all_rows
 from wanamaker.nn.row_hash import stream, uniform
 
 _SAMPLE = 77
@@ -43,11 +42,4 @@ class RowSample:
 
     def together(self, function: Callable[[dict[str, Tensor]], Any]) -> Any:
         """``function`` of the rows of all ranks, ordered by row number; its result on every rank. A collective."""
-
-        def joined(parts: list[list[dict[str, np.ndarray]]]) -> Any:
-            flat = [part for of_rank in parts for part in of_rank]
-            columns = {name: np.concatenate([part[name] for part in flat]) for name in flat[0]}
-            _, first = np.unique(columns["row"], return_index=True)
-            return function({name: torch.from_numpy(value[first]) for name, value in columns.items()})
-
-        return on_rank_zero(self._parts, joined)
+        return with_all_rows(self._parts, function)

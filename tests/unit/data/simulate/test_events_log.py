@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from wanamaker.data.simulate import events_files
-from wanamaker.data.simulate.events_files import CUSTOMERS, ensure_log, is_complete, log_folder, log_path
+from wanamaker.data.simulate.events_files import CUSTOMERS, EVENT_LOGS, log_path
 from wanamaker.data.simulate.events_log import DAY_SECONDS, EventLog, Piece, customers_table, events_table
 from wanamaker.data.simulate.events_options import PRESETS, EventSimulation, event_simulation
 from wanamaker.data.simulate.events_truth import SUMMARY, TRUTH, EventTruth, Outlook, standing_of
@@ -200,7 +200,7 @@ def test_shards_hold_the_same_log_with_customers_in_all_of_them(
         monkeypatch.setattr(f"wanamaker.data.simulate.events_{module}.PIECE_CUSTOMERS", 100)
     whole = PRESETS["tiny"]
     cut = replace(whole, shards=4)
-    one, many = (ensure_log(tmp_path, options) for options in (whole, cut))
+    one, many = (EVENT_LOGS.ensure(tmp_path, options) for options in (whole, cut))
     frames = [pd.read_parquet(log_path(folder, o)) for folder, o in ((one, whole), (many, cut))]
     assert frames[0]["time"].is_monotonic_increasing
     keys = ["time", "customer"]
@@ -223,7 +223,7 @@ def test_shards_hold_the_same_log_with_customers_in_all_of_them(
 
 
 def test_truth_on_other_days_is_refused(tmp_path: Path) -> None:
-    folder = ensure_log(tmp_path, PRESETS["tiny"])
+    folder = EVENT_LOGS.ensure(tmp_path, PRESETS["tiny"])
     truth, frame = EventTruth(folder), pd.read_parquet(folder / TRUTH)
     some = frame.sample(200, random_state=0)
     at = truth.standing(some["customer"].to_numpy(), some["as_of"].to_numpy().astype("datetime64[s]"))
@@ -240,8 +240,8 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(events_files, "write_summary", full)
     with pytest.raises(UserError, match=r"Cannot write the simulated event log .*No space left"):
-        ensure_log(tmp_path, PRESETS["tiny"])
-    assert not is_complete(log_folder(tmp_path, PRESETS["tiny"]))
+        EVENT_LOGS.ensure(tmp_path, PRESETS["tiny"])
+    assert not EVENT_LOGS.is_complete(EVENT_LOGS.folder(tmp_path, PRESETS["tiny"]))
     assert [path.suffix for path in (tmp_path / "event_log").iterdir()] == [".lock"]
 
 

@@ -23,6 +23,7 @@ from wanamaker.data.simulate.events_sessions import (
     session_simulation,
 )
 from wanamaker.data.simulate.events_sessions_log import (
+    CLICKSTREAMS,
     LOG,
     PROBABILITY,
     SHARDS,
@@ -30,7 +31,6 @@ from wanamaker.data.simulate.events_sessions_log import (
     TYPES,
     SessionLog,
     SessionTruth,
-    ensure_sessions,
 )
 from wanamaker.errors import UserError
 
@@ -103,7 +103,7 @@ def test_the_truth_solves_its_equation_and_knows_the_order() -> None:
 def test_files_hold_the_log_and_its_truth(tmp_path: Path) -> None:
     options = PRESETS["tiny"]
     cut = replace(options, shards=3)
-    one, many = ensure_sessions(tmp_path, options), ensure_sessions(tmp_path, cut)
+    one, many = CLICKSTREAMS.ensure(tmp_path, options), CLICKSTREAMS.ensure(tmp_path, cut)
     log = pd.read_parquet(one / LOG)
     # Made once and written down: other numbers on another machine, or after a change, break caches that are shared.
     assert log["event_type"].value_counts().to_dict() == {

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 from wanamaker.data.simulate import media_files
-from wanamaker.data.simulate.media_files import ensure_panel, is_complete, panel_folder
+from wanamaker.data.simulate.media_files import PANELS
 from wanamaker.data.simulate.media_frame import panel_roles
 from wanamaker.data.simulate.media_options import RESERVED, PanelSimulation
 from wanamaker.data.simulate.media_panel import simulate_media_panel
@@ -64,10 +64,10 @@ def test_the_tiny_panel_is_that_of_every_platform() -> None:
 @pytest.mark.parametrize("preset", ["tiny", "category"])
 def test_the_same_options_give_the_same_bytes(preset: str, tmp_path: Path) -> None:
     chosen = panel_simulation(preset, {"endogeneity": {"budget_feedback": 1.0}, "periods": 60})
-    first, second = ensure_panel(tmp_path / "a", chosen), ensure_panel(tmp_path / "b", chosen)
+    first, second = PANELS.ensure(tmp_path / "a", chosen), PANELS.ensure(tmp_path / "b", chosen)
     assert contents(first) == contents(second)
     assert set(contents(first)) == {"panel.parquet", "truth.npz", "truth.json"}
-    other = ensure_panel(tmp_path / "a", replace(chosen, seed=1))
+    other = PANELS.ensure(tmp_path / "a", replace(chosen, seed=1))
     assert contents(other) != contents(first)
 
 
@@ -175,19 +175,19 @@ def test_noise_has_mean_0_and_the_size_that_was_asked_for(family: str, snr: floa
 def test_truth_survives_the_folder(tmp_path: Path) -> None:
     chosen = panel_simulation("geo", {"periods": 60, "price": {"elasticity": -1.5}, "promotion": {"per_year": 5}})
     made = simulate_media_panel(chosen).truth
-    found = load_truth(ensure_panel(tmp_path, chosen))
+    found = load_truth(PANELS.ensure(tmp_path, chosen))
     assert found.options == chosen
     assert found.series == made.series
     for name in ("expected", "contribution", "contribution_all", "roi", "roi_series", "mroi", "price_elasticity"):
         np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
     plan = 0.7 * made.spend
     np.testing.assert_array_equal(found.expected_kpi(spend=plan, tail=True), made.expected_kpi(spend=plan, tail=True))
-    summary = json.loads((panel_folder(tmp_path, chosen) / "truth.json").read_text())
+    summary = json.loads((PANELS.folder(tmp_path, chosen) / "truth.json").read_text())
     assert summary["channels"]["tv"]["roi"] == pytest.approx(1.5)
     assert summary["channels"]["email"]["roi"] is None
     assert summary["channels"]["tv"]["incremental"] == pytest.approx(made.incremental(channel="tv"))
     assert summary["options"] == json.loads(json.dumps(asdict(chosen)))
-    with np.load(panel_folder(tmp_path, chosen) / "truth.npz") as arrays:
+    with np.load(PANELS.folder(tmp_path, chosen) / "truth.npz") as arrays:
         np.testing.assert_array_equal(arrays["contribution"], made.contribution)
 
 
@@ -197,12 +197,12 @@ def test_a_folder_without_truth_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cached_folder_is_used_again_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = ensure_panel(tmp_path, TINY)
-    assert folder == panel_folder(tmp_path, TINY)
-    assert is_complete(folder)
+    folder = PANELS.ensure(tmp_path, TINY)
+    assert folder == PANELS.folder(tmp_path, TINY)
+    assert PANELS.is_complete(folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     monkeypatch.setattr(media_files, "simulate_media_panel", lambda *_: pytest.fail("made twice"))
-    assert ensure_panel(tmp_path, TINY) == folder
+    assert PANELS.ensure(tmp_path, TINY) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
 
 
@@ -216,20 +216,20 @@ def test_several_at_once_make_it_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(media_files, "simulate_media_panel", counted)
     with ThreadPoolExecutor(4) as pool:
-        folders = list(pool.map(lambda _: ensure_panel(tmp_path, TINY), range(4)))
+        folders = list(pool.map(lambda _: PANELS.ensure(tmp_path, TINY), range(4)))
     assert len(set(folders)) == 1
     assert len(made) == 1
     assert [path.name for path in folders[0].parent.iterdir() if ".part-" in path.name] == []
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    target = panel_folder(tmp_path, TINY)
+    target = PANELS.folder(tmp_path, TINY)
     leftover = target.parent / f".{target.name}.part-abc"
     leftover.mkdir(parents=True)
     (leftover / "panel.parquet").write_text("half")
-    ensure_panel(tmp_path, TINY)
+    PANELS.ensure(tmp_path, TINY)
     assert not leftover.exists()
-    assert is_complete(target)
+    assert PANELS.is_complete(target)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +238,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     with pytest.raises(UserError, match=r"No space left.*paths\.cache_dir"):
-        ensure_panel(tmp_path, TINY)
+        PANELS.ensure(tmp_path, TINY)
     assert [path for path in (tmp_path / "media_panel").iterdir() if path.is_dir()] == []
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"paths\.cache_dir"):
-        ensure_panel(tmp_path / "file", TINY)
+        PANELS.ensure(tmp_path / "file", TINY)
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from wanamaker.data.simulate import uplift_options, uplift_table, uplift_truth
 from wanamaker.data.simulate.uplift_features import categorical_names, level_names, numeric_names
-from wanamaker.data.simulate.uplift_files import SHARDS, TABLE, campaign_folder, ensure_campaign, table_path
+from wanamaker.data.simulate.uplift_files import CAMPAIGNS, SHARDS, TABLE, table_path
 from wanamaker.data.simulate.uplift_options import OUTCOMES, Arm, Columns, UpliftSimulation
 from wanamaker.data.simulate.uplift_presets import ARMS, PRESETS, uplift_simulation
 from wanamaker.data.simulate.uplift_table import FIRST_ID, UpliftWorld, to_arrow
@@ -173,8 +173,8 @@ def test_a_piece_is_a_function_of_seed_and_number(monkeypatch: pytest.MonkeyPatc
 
 def test_files_hold_table_and_truth_apart(tmp_path: Path) -> None:
     options = PRESETS["tiny"]
-    folder = ensure_campaign(tmp_path, options)
-    assert folder == campaign_folder(tmp_path, options) == ensure_campaign(tmp_path, options)
+    folder = CAMPAIGNS.ensure(tmp_path, options)
+    assert folder == CAMPAIGNS.folder(tmp_path, options) == CAMPAIGNS.ensure(tmp_path, options)
     table = pq.read_table(folder / TABLE)
     wanted = ["customer", *numeric_names(options.columns), *categorical_names(options.columns)]
     assert table.column_names == [*wanted, "arm", *OUTCOMES, "cost"]
@@ -201,7 +201,7 @@ def test_shards_are_the_table_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     for module in ("uplift_options", "uplift_table", "uplift_truth", "uplift_files"):
         monkeypatch.setattr(f"wanamaker.data.simulate.{module}.PIECE_ROWS", 400)
     options = uplift_simulation("tiny", {"rows": 1_500, "shards": 3})
-    folder = ensure_campaign(tmp_path, options)
+    folder = CAMPAIGNS.ensure(tmp_path, options)
     assert table_path(folder, options) == folder / SHARDS
     files = sorted((folder / SHARDS).iterdir())
     assert [pq.read_metadata(file).num_rows for file in files] == [400, 400, 700]
@@ -215,13 +215,13 @@ def test_shards_are_the_table_in_order(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_option_makes_another_folder_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    ensure_campaign(tmp_path, PRESETS["tiny"])
-    ensure_campaign(tmp_path, uplift_simulation("tiny", {"seed": 1}))
+    CAMPAIGNS.ensure(tmp_path, PRESETS["tiny"])
+    CAMPAIGNS.ensure(tmp_path, uplift_simulation("tiny", {"seed": 1}))
     assert sum(path.is_dir() for path in (tmp_path / "campaign").iterdir()) == 2
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match=r"Cannot write the simulated campaign.*cache_dir"):
-        ensure_campaign(blocked, PRESETS["tiny"])
+        CAMPAIGNS.ensure(blocked, PRESETS["tiny"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Fits: what is learned, who judges, what is stored, and what is refused."""
 
-import logging
 import math
 import warnings
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from propensity_case import ALL, CHURN, CONVERSION, Example, ExampleData, built, example
+from tests.unit.families.quiet_trainer import fit_quietly
 
 from wanamaker.errors import UserError
 from wanamaker.families.propensity import PropensityNet
@@ -26,21 +26,7 @@ def fitted(made: Example, val: bool = True, epochs: int = 4, rate: float = 0.02,
     data = ExampleData(made, val)
     net = PropensityNet(**{"hidden": (8,), "replicas": 2, "dropout": 0.0, "reasons": {"steps": 4}, **options})
     module = PropensityModule(net, partial(torch.optim.AdamW, lr=rate), weight_decays={"wide": 0.1})
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = L.Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, datamodule=data)
-    return module, trainer, data
+    return module, fit_quietly(module, data, epochs), data
 
 
 def quiet(function, *arguments, **options):

@@ -1,6 +1,5 @@
 """Training in two stages: who saw what, when a stage ends, and what comes out."""
 
-import logging
 import math
 import warnings
 from functools import partial
@@ -10,6 +9,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from tests.unit.families.quiet_trainer import fit_quietly
 from x_case import Example, ExampleData, built, example, rows_of
 
 from wanamaker.errors import UserError
@@ -28,21 +28,7 @@ def fitted(case: Example, held_out: int = 0, epochs: tuple[int, int] = (4, 4), *
     net = XLearnerNet(**{"hidden": (8,), "replicas": 2, "bootstrap": "poisson"} | options)
     optimizer = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01)
     module = XLearnerModule(net, optimizer, nuisance_epochs=epochs[0], effect_epochs=epochs[1])
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = L.Trainer(
-            max_epochs=-1,
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, datamodule=data)
-    return module, trainer, data
+    return module, fit_quietly(module, data, -1), data
 
 
 def predicted(trainer: L.Trainer, module: XLearnerModule, data: ExampleData) -> UpliftPredictions:
