@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=home / "propensity", help="folder of the public tables")
     parser.add_argument("--tables", default="telco,shoppers,shoppers_page_values", help="tables")
     parser.add_argument("--repeats", type=int, default=3, help="of the five folds; speed: of a measurement")
-    parser.add_argument("--presets", default="small,order,sessions", help="simulated: kinds of logs")
+    parser.add_argument("--presets", default="medium,order,sessions", help="simulated: kinds of logs")
     parser.add_argument("--seeds", type=numbers, default=[0], help="simulated: logs, 0-2")
     parser.add_argument("--customers", type=int, help="simulated: customers of a log, else the preset's")
     parser.add_argument("--parts", default="sequence,stream,ranks", help="speed")

@@ -20,7 +20,7 @@ TASKS = {
 }
 RECIPE = "experiment=propensity_multitask_simulated"
 CLICKS = "experiment=propensity_conversion_clickstream"
-PRESETS = ("small", "order", "sessions")
+PRESETS = ("medium", "order", "sessions")
 LAST_CLICK = ["model.net.sequence={cell: gru, hidden: 1}", "data.history={events: 1}"]
 """Sums up to the moment, and the last event alone instead of the sequence."""
 RFM = ["data.history={events: 1}", "model.net.sequence={cell: gru, hidden: 1}"]
@@ -48,13 +48,13 @@ def simulated(plan: Plan, presets: list[str], seeds: list[int], customers: int |
     Args:
         presets: of `PRESETS`.
         seeds: of the logs.
-        customers: of a log; None: as the preset has, or the recipe. Clickstreams are as their preset has them.
+        customers: of a log; None: as the preset has. Clickstreams are as their preset has them.
     """
     size = [] if customers is None else [f"data.simulation.customers={customers}"]
     size += ["model.net.reasons.top=0", f"data.cache_dir='{plan.out / 'logs'}'"]
     alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
     ways = {
-        "small": {"joint": [], **alone},
+        "medium": {"joint": [], **alone},
         "order": {"lstm": ORDER, "features": [*ORDER, *RFM]},
         "sessions": {"lstm": [], "features": LAST_CLICK},
     }

@@ -37,7 +37,7 @@ class SimulatedEventsDataModule(SimulatedData, EventLogDataModule):
 
     Args:
         cache_dir: Where logs are kept, in `event_log/`; buckets of large ones, too.
-        preset: tiny, small, order or large; see `events_options.PRESETS`.
+        preset: tiny, small, medium, order or large; see `events_options.PRESETS`.
         simulation: Options of `EventSimulation` to change; null keeps the preset's value. `simulation.seed` seeds the
             log, `seed` the order in which it is learnt.
         tasks: See `event_tasks.parse_tasks`; types of events are those of `events_world.TYPES`.

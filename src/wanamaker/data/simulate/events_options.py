@@ -114,6 +114,7 @@ class EventSimulation:
 PRESETS = {
     "tiny": EventSimulation(customers=300, days=240, service=0.04, cancel=0.003, first_snapshot=90, every=30),
     "small": EventSimulation(),
+    "medium": EventSimulation(customers=12_000),
     # Everybody comes alike and often, service is frequent and purchases are rare: what tells cancelling and buying is
     # what came before what. AUC of cancelling within 30 days, 30 % of the customers held out: truth .783; boosted trees
     # on the features rfm, intervals, momentum and recent .553 (logistic .555), with counts, shares and days since the
