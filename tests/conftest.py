@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "tests" / "toy"
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Of `-n auto`: one more than processors, because a third of the time goes into waiting for commands; at most 4."""
     return min(4, len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1)

@@ -53,7 +53,7 @@ class SimulatedEventsDataModule(SimulatedData, EventLogDataModule):
         self,
         *,
         cache_dir: str,
-        preset: str = "small",
+        preset: str = "medium",
         simulation: Mapping[str, Any] | None = None,
         tasks: Sequence[Mapping[str, Any]] = TASKS,
         as_of: Any = SNAPSHOTS,
