@@ -18,7 +18,7 @@ from wanamaker.data.customer_table_rows import CustomerDataset, CustomerRows, en
 from wanamaker.data.customer_table_split import parse_split
 from wanamaker.data.customer_table_stream import CustomerRowReader
 from wanamaker.data.customer_table_survival import parse_survival
-from wanamaker.data.derived_source import DerivedSource
+from wanamaker.data.derived_source import DerivedSource, parse_derive
 from wanamaker.data.experiment_sampler import ArmBatchSampler
 from wanamaker.data.experiment_split import NONE, SPLITS, TEST, TRAIN, VAL
 from wanamaker.data.leak_gate import Leak, parse_checks, report_leaks
@@ -112,7 +112,7 @@ class CustomerTableDataModule(SplitTable[PropensitySchema, PropensityStats, Cust
     ) -> None:
         given = locals()
         super().__init__(**passed_on(SplitTable, given, roles=TableRoles.from_config(roles)))
-        self.derive = {name: text for name, text in (derive or {}).items() if text is not None}
+        self.derive = parse_derive(derive)
         if blank not in BLANKS:
             raise UserError(f"data.blank={blank!r}; choose from {', '.join(BLANKS)}.")
         if isinstance(allow, str):

@@ -31,6 +31,17 @@ _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Po
 _ALLOWED = (*_NODES, *_OPERATORS, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.Eq, ast.NotEq)
 
 
+def parse_derive(given: Any) -> dict[str, str]:
+    """The option `derive`: name -> expression; an expression of null takes a name away again.
+
+    Raises:
+        UserError: it is no mapping.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise UserError(f"data.derive={given!r}: give names and expressions, such as {{price: spend / orders}}.")
+    return {str(name): str(text) for name, text in (given or {}).items() if text is not None}
+
+
 class Derived:
     """One column that is computed.
 

@@ -84,5 +84,10 @@ def test_a_name_that_is_taken(tmp_path: Path, frame: pd.DataFrame) -> None:
         module(tmp_path, frame, derive={"price": "months * 2"}).preflight()
 
 
+def test_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.derive=\['a'\]"):
+        module(tmp_path, derive=["a"])
+
+
 def test_inputs_are_named_once() -> None:
     assert Derived("x", "sqrt(a) + `b c` - a").inputs == ("a", "b c")
