@@ -21,6 +21,8 @@ from propensity_ours.fits import Plan
 LOG = "experiment=propensity_ltv_cdnow"
 JOINT = "experiment=propensity_multitask_simulated"
 UNITS, BATCHES = 32, 18
+RANK_BATCHES = {256: 2, 1024: 5, 4096: 12}
+"""Global batch -> epochs of a run."""
 
 
 def speed(plan: Plan, parts: list[str], events: int, repeats: int) -> str:
@@ -134,22 +136,28 @@ def stream(plan: Plan, events: int) -> str:
 
 
 def ranks(plan: Plan, repeats: int) -> str:
-    """Train the joint recipe with one rank and with two of one thread each, in turn."""
+    """Train the joint recipe with one rank and with two of one thread each, in turn, at several global batches."""
     from ranks import train
 
-    short = ["trainer.max_epochs=3", "callbacks.best=null", "callbacks.early_stopping=null"]
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    losses: dict[int, float] = {}
+    recipe = JOINT.split("=")[1]
+    short = ["callbacks.best=null", "callbacks.early_stopping=null", "stages=[fit]"]
+    short.append(f"data.cache_dir='{plan.out / 'logs'}'")
+    columns = ("batch", "positions/s, 1 rank", "2 ranks", "val/loss, 1 rank", "2 ranks", "efficiency")
+    lines = ["  ".join(columns)]
     with tempfile.TemporaryDirectory() as folder:
-        train(JOINT.split("=")[1], 1, Path(folder), [*short, "trainer.max_epochs=1"])  # makes the log; not counted
-        for _ in range(repeats):
-            for count in (1, 2):
-                metrics = train(JOINT.split("=")[1], count, Path(folder), short)["metrics"]
-                rates[count].append(metrics["train/samples_per_s"])
-                losses[count] = metrics["val/loss"]
-    lines = [f"{'ranks':>5s} {'positions/s':>12s} {'val/loss':>9s}   median of {repeats}"]
-    for count in (1, 2):
-        lines.append(f"{count:5d} {statistics.median(rates[count]):12,.0f} {losses[count]:9.5f}")
-    pairs = [two / (2 * one) for one, two in zip(rates[1], rates[2], strict=True)]
-    lines.append(f"efficiency of two ranks: {statistics.median(pairs):.3f} ({', '.join(f'{p:.3f}' for p in pairs)})")
-    return "\n".join(lines)
+        train(recipe, 1, Path(folder), [*short, "trainer.max_epochs=1"])  # makes the log; not counted
+        for batch, epochs in RANK_BATCHES.items():
+            options = [*short, f"data.batch_size={batch}", f"trainer.max_epochs={epochs}"]
+            rates: dict[int, list[float]] = {1: [], 2: []}
+            losses: dict[int, float] = {}
+            for _ in range(repeats):
+                for count in (1, 2):
+                    metrics = train(recipe, count, Path(folder), options)["metrics"]
+                    rates[count].append(metrics["train/samples_per_s"])
+                    losses[count] = metrics["val/loss"]
+            pairs = [two / (2 * one) for one, two in zip(rates[1], rates[2], strict=True)]
+            one, two = (statistics.median(rates[count]) for count in (1, 2))
+            numbers = (f"{batch:5d}", f"{one:19,.0f}", f"{two:7,.0f}", f"{losses[1]:16.5f}", f"{losses[2]:7.5f}")
+            efficiency = f"{statistics.median(pairs):.3f} ({', '.join(f'{p:.3f}' for p in pairs)})"
+            lines.append("  ".join([*numbers, efficiency]))
+    return "\n".join([*lines, f"medians of {repeats}; batch: global, in positions; the recipe has 256"])
