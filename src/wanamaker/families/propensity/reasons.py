@@ -11,6 +11,7 @@ Axis letters: P positions, E events, M members, T tasks, W width of inputs, R re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 BASELINES = ("mean", "zero")
 EVENTS = ("type", "column")
 POSITIONS = ("latest", "all")
+EVENTS_AT_ONCE, POSITIONS_AT_ONCE = 1 << 15, 1 << 11
+"""Of a portion that is explained together: half a gigabyte with five members."""
 SINCE, SEEN, GAP = "time since the last event", "number of events", "time between events"
 
 
@@ -173,18 +176,40 @@ def attributions(net: PropensityNet, batch: PropensityBatch, split: Tensor) -> T
         batch: P positions.
         split: int64 [P], as in `PropensityNet.forward`.
     """
+    recurrent = [] if net.sequence is None else list(net.sequence.nets)
     with torch.inference_mode(False), torch.enable_grad():
         batch = PropensityBatch(*(value.clone() for value in batch))  # inference's tensors have no gradients
-        batch = batch if net.sequence is None else one_sequence_each(batch)
-        use = net.may_speak(batch, split.clone() == 0)
-        recurrent = [] if net.sequence is None else list(net.sequence.nets)
+        found = batch.numeric.new_zeros(len(batch.row), len(net.heads.tasks), len(net.reason_names))
         for part in recurrent:  # cuDNN has gradients in training mode only; nothing else differs
             part.train()
         try:
-            return _integrated(net, batch, use)
+            for places in portions(batch.seen):
+                some = batch.some(places)
+                some = some if net.sequence is None else one_sequence_each(some)
+                found[places] = _integrated(net, some, net.may_speak(some, split.clone()[places] == 0))
         finally:
             for part in recurrent:
                 part.eval()
+    return found
+
+
+def portions(seen: Tensor) -> Iterator[Tensor]:
+    """Places of positions that are explained together, int64 each: gradients keep every state of their events.
+
+    Args:
+        seen: int64 [P], events of each; those of like length come together, and at most `EVENTS_AT_ONCE` of them (or
+            one position).
+    """
+    order = seen.argsort(stable=True)
+    lengths = seen[order].clamp(min=1).tolist()
+    begin, events = 0, 0
+    for place, length in enumerate(lengths):
+        if place > begin and (events + length > EVENTS_AT_ONCE or place - begin == POSITIONS_AT_ONCE):
+            yield order[begin:place]
+            begin, events = place, 0
+        events += length
+    if begin < len(lengths):
+        yield order[begin:]
 
 
 def link_of(net: PropensityNet, encoded: Encoded, batch: PropensityBatch, use: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from propensity_case import ALL, CONVERSION, Example, built, example, taken, wit
 
 from wanamaker.data.propensity_batch import PropensitySchema
 from wanamaker.errors import UserError
-from wanamaker.families.propensity import PropensityNet
+from wanamaker.families.propensity import PropensityNet, reasons
 from wanamaker.families.propensity.lstm import layout_of
 from wanamaker.families.propensity.reasons import attributions, latest, link_of, one_sequence_each, top_reasons
 
@@ -191,6 +191,19 @@ def test_reasons_sum_up_to_the_difference_to_the_reference(events: str, embed_ab
         gap = link_of(net, encoded, own, use) - link_of(net, type(encoded)(*means), own, use)
     torch.testing.assert_close(found.sum(-1), gap, rtol=0.02, atol=0.02)
     assert all(not part.training for part in net.modules())
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_reasons_do_not_depend_on_the_portions(events: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = example(50, ALL, events=events)
+    net, split = built(made, embed_above=0), torch.arange(50) % 3
+    whole = attributions(net, made.batch, split)
+    monkeypatch.setattr(reasons, "EVENTS_AT_ONCE", 9)
+    parts = list(reasons.portions(made.batch.seen))
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(50))
+    assert len(parts) > 5
+    assert all(len(part) == 1 or made.batch.seen[part].clamp(min=1).sum() <= 9 for part in parts)
+    torch.testing.assert_close(attributions(net, made.batch, split), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_reasons_are_of_the_latest_position_of_a_sequence() -> None:
