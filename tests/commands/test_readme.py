@@ -22,7 +22,7 @@ CONSOLE = [
 
 @pytest.mark.timeout(1200)
 def test_every_console_command_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """In the order of the page: later commands use what earlier ones made. Minutes, on a busy machine more than five."""
+    """In the order of the page: later commands use what earlier ones made. On a busy machine more than five minutes."""
     folder = tmp_path_factory.mktemp("readme")
     environment = clean_environment(WANAMAKER_LOG_DIR=str(folder / "logs"), OMP_NUM_THREADS="1")
     environment.setdefault("WANAMAKER_CACHE_DIR", str(folder / "cache"))
