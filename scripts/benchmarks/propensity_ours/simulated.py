@@ -51,7 +51,7 @@ def simulated(plan: Plan, presets: list[str], seeds: list[int], customers: int |
         customers: of a log; None: as the preset has. Clickstreams are as their preset has them.
     """
     size = [] if customers is None else [f"data.simulation.customers={customers}"]
-    size += ["model.net.reasons.top=0", f"data.cache_dir='{plan.out / 'logs'}'"]
+    always = ["model.net.reasons.top=0", f"data.cache_dir='{plan.out / 'logs'}'"]
     alone = {f"only_{name}": [f"data.tasks=[{task}]"] for name, task in TASKS.items()}
     ways = {
         "medium": {"joint": [], **alone},
@@ -64,8 +64,8 @@ def simulated(plan: Plan, presets: list[str], seeds: list[int], customers: int |
         rows: dict[str, list[dict[str, dict[str, float]]]] = {}
         for seed in seeds:
             task = f"{preset}-{seed}" + ("" if customers is None or clicks else f"-{customers}")
-            recipe = [CLICKS, *size[-2:]] if clicks else [RECIPE, f"data.preset={preset}", *size]
-            common = [*recipe, f"data.simulation.seed={seed}"]
+            recipe = [CLICKS] if clicks else [RECIPE, f"data.preset={preset}", *size]
+            common = [*recipe, *always, f"data.simulation.seed={seed}"]
             for name, changes in models.items():
                 path = run_truth(plan, task, name, [*common, *changes])
                 result = json.loads(path.read_text())

@@ -32,7 +32,7 @@ BASELINES = ("mean", "zero")
 EVENTS = ("type", "column")
 POSITIONS = ("latest", "all")
 EVENTS_AT_ONCE, POSITIONS_AT_ONCE = 1 << 15, 1 << 11
-"""Of a portion that is explained together: half a gigabyte with five members."""
+"""Of a portion that is explained together: they bound its memory, however many positions a batch has."""
 SINCE, SEEN, GAP = "time since the last event", "number of events", "time between events"
 
 
@@ -179,6 +179,7 @@ def attributions(net: PropensityNet, batch: PropensityBatch, split: Tensor) -> T
     recurrent = [] if net.sequence is None else list(net.sequence.nets)
     with torch.inference_mode(False), torch.enable_grad():
         batch = PropensityBatch(*(value.clone() for value in batch))  # inference's tensors have no gradients
+        in_training = split.clone() == 0
         found = batch.numeric.new_zeros(len(batch.row), len(net.heads.tasks), len(net.reason_names))
         for part in recurrent:  # cuDNN has gradients in training mode only; nothing else differs
             part.train()
@@ -186,7 +187,7 @@ def attributions(net: PropensityNet, batch: PropensityBatch, split: Tensor) -> T
             for places in portions(batch.seen):
                 some = batch.some(places)
                 some = some if net.sequence is None else one_sequence_each(some)
-                found[places] = _integrated(net, some, net.may_speak(some, split.clone()[places] == 0))
+                found[places] = _integrated(net, some, net.may_speak(some, in_training[places]))
         finally:
             for part in recurrent:
                 part.eval()
