@@ -1,4 +1,7 @@
-"""The exceptions that are not defects: a mistake the user can mend, and a request to stop."""
+"""The exceptions that are not defects: a mistake the user can mend, and a request to stop; and what a mistake meant."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -15,3 +18,12 @@ class Preempted(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
         self.signum = signum
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"`, or the choices when few, or nothing."""
+    choices = sorted(set(choices))
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Choose from: {', '.join(choices)}." if 0 < len(choices) <= 30 else ""

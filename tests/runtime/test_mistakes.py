@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TOY, clean_environment
+from tests.conftest import ROOT, TOY, Run, clean_environment
 from wanamaker.runtime.launch import main
 
 MISTAKES = {
@@ -32,6 +32,13 @@ MISTAKES = {
     "a folder that Hydra names": ("hydra.runtime.output_dir=elsewhere", "hydra.runtime", "paths.log_dir"),
     "no folder": ("paths.log_dir=null", "paths.log_dir is empty", "paths.log_dir=FOLDER"),
     "no choice": ("logger=null", "'logger' is chosen by the name of a file", "Did you mean 'none'?"),
+    "unknown precision": ("trainer.precision=8-mixed", "trainer: Precision '8-mixed' is invalid", "bf16-mixed"),
+    "impossible epochs": ("trainer.max_epochs=-3", "trainer: `max_epochs`", "-3"),
+    "no accumulation": ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0", "at least 1"),
+    "negative clipping": ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1", "at least 0"),
+    "negative rate": ("model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1", ""),
+    "rate that is no number": ("model.optimizer.lr=fast", "model.optimizer cannot be built from lr='fast'", ""),
+    "callback refuses": ("callbacks.best.mode=up", "callbacks.best: `mode` can be min, max but got up", ""),
     "another machine": ("trainer.num_nodes=2", "trainer.num_nodes=2", "torchrun"),
 }
 
@@ -63,6 +70,38 @@ def test_mistake_is_named_with_its_remedy(main_with, tmp_path: Path, option: str
     assert remedy in said
     assert "Traceback" not in said
     assert not (tmp_path / "logs").exists(), "nothing may be half-written"
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "told"),
+    [
+        ("wanamaker.nn.schedules.warmup_cosine", ["model.scheduler.warmup_steps=-3"], "warmup_steps=-3: must be 0"),
+        ("torch.optim.lr_scheduler.ReduceLROnPlateau", ["~model.scheduler.warmup_steps"], "waits for a metric"),
+        ("torch.optim.lr_scheduler.StepLR", ["~model.scheduler.warmup_steps"], "from no options"),
+        ("torch.optim.lr_scheduler.StepLR", ["model.scheduler.step_size=3"], "~model.scheduler.warmup_steps"),
+    ],
+)
+def test_schedule_that_cannot_be_built(main_with, tmp_path: Path, target: str, options: list[str], told: str) -> None:
+    status, said = main_with("train", "experiment=faster_rcnn_tiny", f"model.scheduler._target_={target}", *options)
+    assert (status, told in said) == (2, True), said
+    assert not (tmp_path / "logs").exists()
+
+
+def test_options_go_with_the_target_of_the_command_line(main_with) -> None:
+    """The recipe's SGD has no `betas`, and Adam has."""
+    adam = ("model.optimizer._target_=torch.optim.Adam", "model.optimizer.betas=[0.8,0.9]")
+    arguments = ("--config-dir", str(TOY / "configs"), "experiment=toy", "trainer.max_epochs=1", "logger=none")
+    status, said = main_with("train", *arguments, "stages=[fit]", *adam)
+    assert status == 0, said
+    assert "has no 'betas'" in main_with("train", *arguments, *adam[1:])[1]
+
+
+def test_metric_that_nobody_measures(train: Run) -> None:
+    done = train("monitor.metric=val/los", "logger=none")
+    assert done.status == 2
+    assert "does not measure 'val/los'" in done.err
+    assert "Did you mean 'val/loss'?" in done.err
+    assert "Traceback" not in done.said
 
 
 def test_batch_that_ranks_cannot_share(main_with) -> None:

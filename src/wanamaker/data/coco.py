@@ -58,6 +58,8 @@ class CocoDataModule(L.LightningDataModule):
         scale_jitter: [low, high] of large-scale jitter in training, or null.
         color_jitter: Arguments of torchvision's v2 ColorJitter in training, or null.
         group_by_aspect: Keep portrait and landscape images in separate batches.
+        canvas: Training images are padded to the largest of their `batch`, or to the largest of their orientation in
+            the `dataset`: two or three canvases per short side, for models that are compiled for each.
         drop_last: Leave out the last incomplete training batch instead of completing it with other images.
         cache: `ram` keeps all decoded images in memory, shared by the workers of a rank; `none` reads the files.
         check: How the images are checked before training: `full` decodes all, `headers` reads headers and file
@@ -90,6 +92,7 @@ class CocoDataModule(L.LightningDataModule):
         scale_jitter: Sequence[float] | None = None,
         color_jitter: Mapping[str, Any] | None = None,
         group_by_aspect: bool = True,
+        canvas: str = "batch",
         drop_last: bool = False,
         cache: str = "none",
         check: str = "headers",
@@ -118,6 +121,7 @@ class CocoDataModule(L.LightningDataModule):
         parse_sides(self.eval_short_side, max_side, "eval_short_side")
         self.augmentation = Augmentation(flip_probability, scale_jitter, color_jitter)
         self.group_by_aspect, self.drop_last = group_by_aspect, drop_last
+        self.canvas = parse_choice("canvas", canvas, ("batch", "dataset"))
         self.cache = parse_choice("cache", cache, ("none", "ram"))
         self.check = parse_choice("check", check, CHECK_MODES)
         if box_tolerance < 0:
@@ -289,7 +293,7 @@ class CocoDataModule(L.LightningDataModule):
         overfit = bool(self.trainer is not None and self.trainer.overfit_batches)
         rank, world_size = self._rank()
         sampler = DetectionBatchSampler(
-            DetectionCanvas(dataset.height, dataset.width, self.max_side),
+            DetectionCanvas(dataset.height, dataset.width, self.max_side, self.canvas),
             self.batch_size,
             short_sides=self.short_sides,
             group_by_aspect=self.group_by_aspect,

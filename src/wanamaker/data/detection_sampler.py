@@ -19,8 +19,15 @@ CANVAS_STEP = 32
 
 def resized_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
     """(height, width) after scaling the shorter side to `short_side`, or less so that the longer fits `max_side`."""
-    scale = min(short_side / min(height, width), max_side / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    heights, widths = _resized_sizes(np.array([height]), np.array([width]), short_side, max_side)
+    return int(heights[0]), int(widths[0])
+
+
+def _resized_sizes(
+    heights: np.ndarray, widths: np.ndarray, short_side: int, max_side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    scale = np.minimum(short_side / np.minimum(heights, widths), max_side / np.maximum(heights, widths))
+    return tuple(np.maximum(1, np.rint(sides * scale)).astype(np.int64) for sides in (heights, widths))
 
 
 def _round_up(length: int) -> int:
@@ -34,22 +41,45 @@ class DetectionCanvas:
         heights: int [I], pixels of the files.
         widths: int [I], likewise.
         max_side: Upper limit of the longer side after resizing, pixels.
+        fit: `batch` pads images to the largest among them; `dataset` to the largest of their orientation in the whole
+            dataset, so that few canvases occur, two or three for each short side, at the price of more padding.
     """
 
-    def __init__(self, heights: np.ndarray, widths: np.ndarray, max_side: int) -> None:
-        self.heights, self.widths, self.max_side = np.asarray(heights), np.asarray(widths), max_side
+    def __init__(self, heights: np.ndarray, widths: np.ndarray, max_side: int, fit: str = "batch") -> None:
+        self.heights, self.widths, self.max_side, self.fit = np.asarray(heights), np.asarray(widths), max_side, fit
+        self._resized: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def is_portrait(self) -> np.ndarray:
         """bool [I]: taller than wide; squares count as landscape."""
         return self.heights > self.widths
 
+    def size(self, rows: Sequence[int], short_side: int) -> tuple[int, int]:
+        """(height, width) of the canvas that some images need together, pixels."""
+        heights, widths = self._padded(short_side)
+        return _round_up(int(heights[rows].max())), _round_up(int(widths[rows].max()))
+
     def keys(self, epoch: int, rows: Sequence[int], short_side: int) -> list[SampleKey]:
         """Keys of one global batch, all with the canvas that fits each of its images."""
-        sizes = [resized_size(int(self.heights[row]), int(self.widths[row]), short_side, self.max_side) for row in rows]
-        canvas_h = _round_up(max(height for height, _ in sizes))
-        canvas_w = _round_up(max(width for _, width in sizes))
+        canvas_h, canvas_w = self.size(rows, short_side)
         return [SampleKey(epoch, row, short_side, canvas_h, canvas_w) for row in rows]
+
+    def _padded(self, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [I] heights and widths that a canvas must have for each image."""
+        if short_side not in self._resized:
+            sides = _resized_sizes(self.heights, self.widths, short_side, self.max_side)
+            if self.fit == "dataset":
+                sides = tuple(self._largest_alike(lengths) for lengths in sides)
+            self._resized[short_side] = sides
+        return self._resized[short_side]
+
+    def _largest_alike(self, lengths: np.ndarray) -> np.ndarray:
+        """For each image, the largest length among those of its orientation."""
+        largest = np.zeros_like(lengths)
+        for alike in (self.is_portrait, ~self.is_portrait):
+            if alike.any():
+                largest[alike] = lengths[alike].max()
+        return largest
 
 
 class DetectionBatchSampler(EpochBatchSampler):
@@ -97,8 +127,16 @@ class DetectionBatchSampler(EpochBatchSampler):
         return batches + self._cut(order[np.concatenate(rest)].tolist(), order.tolist())
 
     def keys(self, epoch: int, number: int, rows: list[int]) -> list[SampleKey]:
+        return self.canvas.keys(epoch, rows, self._short_side(epoch, number))
+
+    def canvases(self, epoch: int) -> set[tuple[int, int]]:
+        """The different canvases of an epoch, (height, width) in pixels: a compiled model is compiled for each."""
+        batches = enumerate(self.global_batches(epoch))
+        return {self.canvas.size(rows, self._short_side(epoch, number)) for number, rows in batches}
+
+    def _short_side(self, epoch: int, number: int) -> int:
         draw = stable_seed(self.seed, epoch, number, len(self.short_sides)) % len(self.short_sides)
-        return self.canvas.keys(epoch, rows, self.short_sides[draw])
+        return self.short_sides[draw]
 
 
 class DetectionEvaluationSampler(EvaluationBatchSampler):

@@ -6,12 +6,13 @@ run and stays valid when the number of epochs, samples or ranks changes.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from wanamaker.errors import UserError
 
@@ -108,6 +109,28 @@ def warmup_multistep(
         return _warmup_factor(step, warmup, warmup_start) * gamma ** sum(step >= s for s in steps)
 
     return LambdaLR(optimizer, factor)
+
+
+def make_schedule(factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """A recipe's schedule, which is stepped after every optimiser step.
+
+    Args:
+        factory: one of this module, or one of ``torch.optim.lr_scheduler`` with its options, as a partial. It is told
+            ``total_steps`` where it takes them; the periods of torch's own (``step_size``, ``T_max``) are steps too.
+        optimizer: its current learning rates are the full ones.
+        total_steps: optimiser steps of the whole run.
+
+    Raises:
+        ValueError: an option out of range, or a schedule that waits for a metric, of which a step has none.
+    """
+    made = getattr(factory, "func", factory)
+    if made is ReduceLROnPlateau:
+        raise ValueError(
+            "ReduceLROnPlateau waits for a metric, and schedules go by steps: choose "
+            "wanamaker.nn.schedules.warmup_cosine or warmup_multistep, or one of torch's that counts steps"
+        )
+    takes = inspect.signature(made).parameters
+    return factory(optimizer, total_steps=total_steps) if "total_steps" in takes else factory(optimizer)
 
 
 def total_steps(trainer: Trainer) -> int:

@@ -11,8 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wanamaker.errors import UserError
-from wanamaker.runtime.overrides import nearest
+from wanamaker.errors import UserError, nearest
 from wanamaker.runtime.schema import STAGES
 
 TRUSTED_PREFIXES = (
@@ -60,15 +59,16 @@ def arguments_of(target: str) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
-def _nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+def nodes_with_target(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    """Every nested node that names a `_target_`, with its place."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
         for key in node:
-            yield from _nodes(node._get_node(key), f"{path}.{key}" if path else str(key))
+            yield from nodes_with_target(node._get_node(key), f"{path}.{key}" if path else str(key))
     elif isinstance(node, ListConfig):
         for index, _ in enumerate(node):
-            yield from _nodes(node._get_node(index), f"{path}[{index}]")
+            yield from nodes_with_target(node._get_node(index), f"{path}[{index}]")
 
 
 def check_sets(config: DictConfig) -> None:
@@ -92,13 +92,16 @@ def check_targets(config: DictConfig) -> None:
     Raises:
         UserError: naming the path of a misspelt, missing or unset argument, or of a target that does not exist.
     """
-    for path, node in _nodes(config, ""):
+    for path, node in nodes_with_target(config, ""):
         target = str(node["_target_"])
         accepted = arguments_of(target)
         given = {str(key) for key in node} - _INSTANTIATE_KEYS
         if accepted is not None:
             for key in sorted(given - accepted):
-                raise UserError(f"'{path}.{key}' is no option: {target} has no '{key}'.{nearest(key, accepted)}")
+                raise UserError(
+                    f"'{path}.{key}' is no option: {target} has no '{key}'.{nearest(key, accepted)} "
+                    f"To leave out what a recipe gives: ~{path}.{key}"
+                )
         for key in sorted(given):
             if OmegaConf.is_missing(node, key):
                 raise UserError(f"'{path}.{key}' must be given: {path}.{key}=VALUE.")
@@ -204,6 +207,22 @@ def check_batch(config: DictConfig, world_size: int) -> None:
             f"data.batch_size={batch} is the global batch and cannot be shared equally by {world_size} ranks. "
             f"Use {choice}."
         )
+
+
+_LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "check_val_every_n_epoch": 1, "log_every_n_steps": 0}
+"""Options of the trainer that Lightning takes unseen, and the lowest value that means something."""
+
+
+def check_trainer(config: DictConfig) -> None:
+    """Numbers of the trainer that would train nothing, or fail in the middle.
+
+    Raises:
+        UserError: naming option and lowest value.
+    """
+    for name, lowest in _LOWEST.items():
+        value = config.trainer.get(name)
+        if value is not None and (not isinstance(value, int | float) or not value >= lowest):
+            raise UserError(f"trainer.{name}={value}: give a number of at least {lowest}.")
 
 
 def check_one_folder(config: DictConfig, output_dir: Path, setting: str) -> None:

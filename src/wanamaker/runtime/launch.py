@@ -176,6 +176,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
             'torchrun or srun (README, "Clusters"), or use trainer.num_nodes=1.'
         )
     checks.check_batch(config, devices * nodes)
+    checks.check_trainer(config)
+    build.rehearse(config, alone=not in_rank())
     if config.get("decision") is not None:
         if "predict" not in config.stages:
             raise UserError(f"A decision needs predictions: stages={list(config.stages)} lacks predict.")

@@ -4,8 +4,7 @@ Hydra wants a `+` before a key that no file names. Here a key that the `_target_
 needs none: `trainer.gradient_clip_val=1` works although the recipe never mentions it.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from hydra import compose
@@ -17,18 +16,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from wanamaker.errors import UserError
+from wanamaker.errors import UserError, nearest
 
 Arguments = Callable[[str], frozenset[str] | None]
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"`, or the choices when few, or nothing."""
-    choices = sorted(set(choices))
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean '{close[0]}'?"
-    return f" Choose from: {', '.join(choices)}." if 0 < len(choices) <= 30 else ""
 
 
 def check(
@@ -62,10 +52,12 @@ def check(
     singles = [_first_of_sweep(override) for override in overrides]
     groups = [line for line, override in zip(singles, overrides, strict=True) if _is_group(override)]
     base = _compose(config_name, groups)
+    # A target given on the command line decides what may stand beside it, not the recipe's.
+    targets = {o.key_or_group: str(o.value()) for o in overrides if o.key_or_group.endswith("._target_")}
     checked = list(arguments)
     for index, override in enumerate(overrides):
         plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-        if plain and not _is_group(override) and _is_new(base, override.key_or_group, arguments_of):
+        if plain and not _is_group(override) and _is_new(base, override.key_or_group, targets, arguments_of):
             checked[index], singles[index] = "++" + checked[index], "++" + singles[index]
         elif plain and not _is_group(override) and not override.is_sweep_override():
             _check_names(base, override)
@@ -113,7 +105,7 @@ def _check_choice(override: Override) -> None:
         )
 
 
-def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
+def _is_new(config: DictConfig, key: str, targets: dict[str, str], arguments_of: Arguments) -> bool:
     """Whether a key must be added rather than changed; an unknown key is refused."""
     node: Any = config
     walked: list[str] = []
@@ -124,7 +116,7 @@ def _is_new(config: DictConfig, key: str, arguments_of: Arguments) -> bool:
             node = node._get_node(part)
             walked.append(part)
             continue
-        target = node.get("_target_")
+        target = targets.get(".".join([*walked, "_target_"]), node.get("_target_"))
         known = {str(name) for name in node if not str(name).startswith("_")}
         if not walked:
             known |= set(GlobalHydra.instance().config_loader().list_groups(""))

@@ -50,6 +50,20 @@ def test_every_image_once_and_few_mixed_batches() -> None:
         assert all(key.epoch == epoch for key in chain(*keys))
 
 
+def test_canvas_of_the_dataset_is_one_an_orientation_and_scale() -> None:
+    largest = DetectionCanvas(HEIGHTS, WIDTHS, max_side=600, fit="dataset")
+    sampler = DetectionBatchSampler(largest, 4, short_sides=SHORT_SIDES, seed=5)
+    keys = list(chain(*sampler))
+    for key in keys:
+        height, width = resized_size(int(HEIGHTS[key.index]), int(WIDTHS[key.index]), key.short_side, 600)
+        assert height <= key.canvas_h
+        assert width <= key.canvas_w
+    seen = {(key.canvas_h, key.canvas_w) for key in keys}
+    assert sampler.canvases(0) == seen
+    assert 2 * len(SHORT_SIDES) <= len(seen) <= 3 * len(SHORT_SIDES), "both orientations, and a mixed batch"
+    assert len(DetectionBatchSampler(CANVAS, 4, short_sides=SHORT_SIDES, seed=5).canvases(0)) > len(seen)
+
+
 def test_both_orientations_stay_mixed_over_the_epoch() -> None:
     portrait = [bool(HEIGHTS[b[0].index] > WIDTHS[b[0].index]) for b in batches()[:-2]]
     assert 0 < sum(portrait[: len(portrait) // 2]) < len(portrait) // 2

@@ -1,11 +1,13 @@
 """Learning rates at named steps."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
-from wanamaker.nn.schedules import warmup_cosine, warmup_multistep
+from wanamaker.nn.schedules import make_schedule, warmup_cosine, warmup_multistep
 
 
 def rates(make, steps: int, **options) -> list[float]:
@@ -76,3 +78,21 @@ def test_values_out_of_range_are_named(make, options, message):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
     with pytest.raises(ValueError, match=message):
         make(optimizer, **options)
+
+
+def test_schedules_of_torch_are_told_the_steps_they_ask_for() -> None:
+    def seen_by(factory, steps: int = 6) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = make_schedule(factory, optimizer, steps)
+        seen = []
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return seen
+
+    assert seen_by(partial(StepLR, step_size=2, gamma=0.5)) == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert max(seen_by(partial(OneCycleLR, max_lr=3.0, pct_start=0.5))) == pytest.approx(3.0, rel=0.1)
+    assert seen_by(partial(warmup_cosine, final_factor=1.0)) == [1.0] * 6
+    with pytest.raises(ValueError, match="waits for a metric"):
+        seen_by(partial(ReduceLROnPlateau, patience=1))

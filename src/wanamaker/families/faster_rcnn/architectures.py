@@ -135,7 +135,7 @@ def resolve_sizes(name: str, changes: dict[str, object]) -> Sizes:
     """The architecture's sizes with those ``changes`` that are not None.
 
     Raises:
-        ValueError: levels and anchors that do not fit each other, or a count below 1.
+        ValueError: levels and anchors that do not fit each other, a count below 1, or a threshold outside [0, 1].
     """
     given = {key: tuple(v) if isinstance(v, Sequence) else v for key, v in changes.items() if v is not None}
     sizes = replace(architecture(name).sizes, **given)
@@ -153,7 +153,15 @@ def resolve_sizes(name: str, changes: dict[str, object]) -> Sizes:
     for key, value in asdict(sizes).items():
         if isinstance(value, int) and value < 1:
             raise ValueError(f"{key}={value}: must be at least 1")
+    check_share("rpn_score_threshold", sizes.rpn_score_threshold)
+    check_share("rpn_nms_threshold", sizes.rpn_nms_threshold)
     return sizes
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError for a threshold of scores or overlaps outside [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value}: scores and overlaps lie between 0 and 1")
 
 
 def build_detector(name: str, num_outputs: int, norm: str, sizes: Sizes, **thresholds: float) -> FasterRCNN:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from wanamaker.data.detection_batch import DetectionBatch
 from wanamaker.errors import UserError
 from wanamaker.metrics.coco import CocoMetrics
-from wanamaker.nn.schedules import total_steps
+from wanamaker.nn.schedules import make_schedule, total_steps
 from wanamaker.predictions import Detections
 
 from .finite import FiniteWatch
@@ -28,6 +28,10 @@ from .weight_files import META_KEY
 
 # It is meant: norms of frozen layers stay in evaluation mode.
 warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode at the start of training.*")
+
+
+#: Canvases that one waits for without asking.
+_FEW = 4
 
 
 class FasterRCNNModule(LightningModule):
@@ -69,6 +73,22 @@ class FasterRCNNModule(LightningModule):
         self._watch = FiniteWatch(list(NAMES))
         self._reported = False
 
+    def preflight(self, data: Any, stages: Sequence[str]) -> None:
+        """Check the classes against the data's, before anything is written.
+
+        Raises:
+            UserError: another number of classes, or other names.
+        """
+        names = list(data.class_names)
+        if len(names) != self.net.num_classes:
+            raise UserError(
+                f"model.net.num_classes={self.net.num_classes}, but the data has {len(names)} classes "
+                f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}): leave it out, or set "
+                f"model.net.num_classes={len(names)}."
+            )
+        if self.class_names is not None:
+            self._agree_on_classes(names, "the data")
+
     def setup(self, stage: str) -> None:
         names = getattr(self.trainer.datamodule, "class_names", None)
         if names:
@@ -83,7 +103,7 @@ class FasterRCNNModule(LightningModule):
         optimizer = self.make_optimizer(self._parameter_groups())
         if self.make_scheduler is None:
             return optimizer
-        schedule = self.make_scheduler(optimizer, total_steps=total_steps(self.trainer))
+        schedule = make_schedule(self.make_scheduler, optimizer, total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -109,6 +129,13 @@ class FasterRCNNModule(LightningModule):
         )
         self.log("train/lr", self.optimizers().param_groups[0]["lr"], batch_size=len(batch.images))
         return terms.sum()
+
+    def on_train_start(self) -> None:
+        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        if self.net.compiled and hasattr(sampler, "canvases"):
+            number = len(sampler.canvases(self.current_epoch))
+            fewer = " Set data.canvas=dataset for a few." if number > _FEW and sampler.canvas.fit == "batch" else ""
+            rank_zero_info(f"The backbone is compiled for each canvas: {number} in this epoch.{fewer}")
 
     def on_validation_epoch_start(self) -> None:
         self._watch.wait()

@@ -12,6 +12,7 @@ Axes: B image of the batch, N box, A anchor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from wanamaker.data.detection_batch import check_targets
 from wanamaker.nn.pretrained import pretrained_weights_wanted
 
 from . import matching, regions
-from .architectures import Sizes, build_detector, resolve_sizes
+from .architectures import Sizes, build_detector, check_share, resolve_sizes
 from .architectures import architecture as find_architecture
 from .freezing import freeze as freeze_parameters
 from .losses import LossSums, anchor_losses, region_losses
@@ -34,6 +35,9 @@ from .weights import PendingHead, WeightReport, check_choice, load_weights, plac
 
 #: Numbers the ground-truth boxes among the candidates, apart from the proposals, whatever their count.
 _GROUND_TRUTH_INDEX = 2**20
+
+#: Canvases that a backbone is compiled for; six short sides in two orientations and mixed are 18.
+_MAX_COMPILATIONS = 64
 
 #: Default norms; norms.py says why.
 _PRETRAINED_NORM, _SCRATCH_NORM = "frozen", "sync"
@@ -58,6 +62,8 @@ class FasterRCNNNet(nn.Module):
         architecture, num_classes, norm, sizes: as built.
         weight_report: what the starting weights matched; ``str()`` it.
         class_names: the names the head was mapped to, or None.
+        channels_last: whether feature maps are laid out as NHWC.
+        compiled: whether body and pyramid are compiled for training, once for each size of canvas, when it comes up.
     """
 
     def __init__(self, name: str, num_classes: int, norm: str, sizes: Sizes, **thresholds: float) -> None:
@@ -67,7 +73,7 @@ class FasterRCNNNet(nn.Module):
         self.architecture, self.num_classes, self.norm, self.sizes = name, num_classes, norm, sizes
         self.weight_report = WeightReport()
         self.class_names: list[str] | None = None
-        self.channels_last = False
+        self.channels_last = self.compiled = False
         self.pending_head: PendingHead | None = None
         self._anchors = AnchorCache(self.rpn.anchor_generator)
         mean, std = detector.transform.image_mean, detector.transform.image_std
@@ -196,7 +202,7 @@ class FasterRCNNNet(nn.Module):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; give [B, 3, H, W], H and W multiples of 32 (pad with zeros)"
             )
-        features = self.backbone(self._normalise(images, sizes))
+        features = self._features(self._normalise(images, sizes))
         levels = list(features.values())
         logit_maps, delta_maps = self.rpn.head(levels)
         logits = flatten_levels(logit_maps, 1).squeeze(-1).float()
@@ -205,6 +211,21 @@ class FasterRCNNNet(nn.Module):
         level_sizes = [level[0].numel() for level in logit_maps]
         proposals = propose(self.rpn, logits.detach(), deltas.detach(), anchors, level_sizes, sizes)
         return _FirstStage(features, logits, deltas, anchors, proposals)
+
+    def _features(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Feature maps by level; compiled, where that is wanted, in training alone."""
+        there = self.backbone._compiled_call_impl is not None  # which a copy of the net has not
+        if not self.compiled or not (self.training or there):
+            return self.backbone(pixels)
+        if not there:
+            from torch import _dynamo  # takes seconds to import
+
+            # Sizes are constants of the compiled code: as variables they are still guarded by value (torch 2.14), and
+            # nothing is shared. Past its own limit of 8 the compiler would go on uncompiled but for a line in the log.
+            _dynamo.config.recompile_limit = max(_dynamo.config.recompile_limit, _MAX_COMPILATIONS)
+            self.backbone.compile(dynamic=False)  # in place: the state dict keeps its keys
+        with nullcontext() if self.training else torch.compiler.set_stance("force_eager"):
+            return self.backbone(pixels)
 
     def _normalise(self, images: Tensor, sizes: Tensor) -> Tensor:
         """uint8 canvas -> normalised float; padding becomes 0, as torchvision pads after normalising."""
@@ -298,7 +319,8 @@ def faster_rcnn(
         nms_threshold: overlap of equal classes above which the weaker detection is dropped, in [0, 1].
         detections_per_image: the best this many are returned.
         channels_last: lay feature maps out as NHWC; faster in half precision on GPUs.
-        compile_backbone: ``torch.compile`` the body and pyramid; minutes at the first step, then faster.
+        compile_backbone: ``torch.compile`` the body and pyramid for training: minutes at the first batch of each
+            canvas, then faster. Evaluation stays eager, because its canvases are many.
         fpn_channels, head_width, returned_layers, anchor_sizes, rpn_pre_nms_train, rpn_pre_nms_test,
         rpn_post_nms_train, rpn_post_nms_test, rpn_score_threshold, rpn_nms_threshold, anchors_per_image,
         regions_per_image: see :class:`~wanamaker.families.faster_rcnn.architectures.Sizes`; None keeps the
@@ -330,6 +352,10 @@ def faster_rcnn(
     )
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes}: give the number of classes without background, at least 1")
+    if detections_per_image < 1:
+        raise ValueError(f"detections_per_image={detections_per_image}: must be at least 1")
+    check_share("score_threshold", score_threshold)
+    check_share("nms_threshold", nms_threshold)
     check_choice(architecture, weights, weights_path)
     pretrained = weights != "none"
     norm = norm or (_PRETRAINED_NORM if pretrained else _SCRATCH_NORM)
@@ -366,8 +392,7 @@ def faster_rcnn(
         net.to(memory_format=torch.channels_last)
     freeze_parameters(net, architecture, num_stages if not pretrained else _or(trainable_layers, 3), freeze)
     net.train()
-    if compile_backbone:
-        net.backbone.compile()  # in place: the state dict keeps its keys
+    net.compiled = compile_backbone
     return net
 
 

@@ -16,7 +16,7 @@ from wanamaker.data.sampler import stable_seed
 from wanamaker.errors import UserError
 from wanamaker.metrics.forecast import ForecastMetrics, season_length, seasonal_naive_scale
 from wanamaker.nn.ranks import over_ranks
-from wanamaker.nn.schedules import total_steps
+from wanamaker.nn.schedules import make_schedule, total_steps
 from wanamaker.predictions import MixPredictions, MixResponse
 
 from .bootstrap import block_weights
@@ -109,7 +109,7 @@ class NamModule(LightningModule):
         optimizer = self.make_optimizer(self.net.parameters())
         if self.make_scheduler is None:
             return optimizer
-        schedule = self.make_scheduler(optimizer, total_steps=total_steps(self.trainer))
+        schedule = make_schedule(self.make_scheduler, optimizer, total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # -- steps -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from wanamaker.data.propensity_batch import PropensityBatch, PropensitySchema
 from wanamaker.errors import UserError
 from wanamaker.metrics.propensity_scores import PropensityScores
 from wanamaker.nn.ranks import over_ranks
-from wanamaker.nn.schedules import total_steps
+from wanamaker.nn.schedules import make_schedule, total_steps
 from wanamaker.predictions.propensity import SPLITS, PropensityPredictions
 
 from .calibration import calibration_rows, fitted
@@ -107,7 +107,7 @@ class PropensityModule(LightningModule):
         optimizer = self.make_optimizer(made)
         if self.make_scheduler is None:
             return optimizer
-        schedule = self.make_scheduler(optimizer, total_steps=total_steps(self.trainer))
+        schedule = make_schedule(self.make_scheduler, optimizer, total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # -- training --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.errors import UserError
+from wanamaker.nn.schedules import make_schedule
 
 STAGES = ("nuisance", "effect", "done")
 
@@ -113,7 +114,7 @@ class RateFactors:
             return 1.0
         if total_steps not in self._factors:
             optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-            schedule = self.scheduler(optimizer, total_steps=total_steps)
+            schedule = make_schedule(self.scheduler, optimizer, total_steps)
             factors = []
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the optimiser that is stepped here optimises nothing

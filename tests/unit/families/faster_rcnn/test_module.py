@@ -174,6 +174,21 @@ def test_data_with_other_classes_is_refused(tmp_path):
         make_trainer(tmp_path).fit(make_module(), Pictures(names=["box", "jar"]))
 
 
+def test_classes_are_compared_before_anything_is_written():
+    with pytest.raises(UserError, match=r"model.net.num_classes=3, but the data has 4 classes \(a, b, c, d\)"):
+        make_module().preflight(Pictures(["a", "b", "c", "d"]), ["fit"])
+    make_module().preflight(Pictures(), ["fit"])
+
+
+@pytest.mark.parametrize(
+    "option", [{"score_threshold": 2}, {"nms_threshold": -0.1}, {"rpn_nms_threshold": 1.5}, {"detections_per_image": 0}]
+)
+def test_thresholds_out_of_range_are_refused(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"^{name}="):
+        faster_rcnn("resnet18_fpn", 3, **option)
+
+
 def test_optimizer_gets_only_what_learns_and_spares_norms_from_decay(tmp_path):
     torch.manual_seed(0)
     net = faster_rcnn("resnet18_fpn", num_classes=3, norm="batch", freeze=["backbone.body"])
