@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wanamaker.errors import UserError, nearest
+from wanamaker.runtime import value_types
 from wanamaker.runtime.schema import STAGES
 
 TRUSTED_PREFIXES = (
@@ -116,6 +117,28 @@ def check_targets(config: DictConfig) -> None:
                     raise UserError(f"'{path}.{name}' must be given: {target} requires it.")
 
 
+def check_types(config: DictConfig) -> None:
+    """Compare every value with the annotation of the argument it is given for.
+
+    Raises:
+        UserError: naming the value, its place and what may stand there.
+    """
+    for path, node in nodes_with_target(config, ""):
+        hints = value_types.hints_of(str(node["_target_"]))
+        values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+        for key, value in values.items():
+            if key not in hints or value_types.has_target(value) or OmegaConf.is_missing(node, key):
+                continue
+            if value_types.accepts(hints[key], value):
+                continue
+            shown = {None: "null", True: "true", False: "false"}.get(value, value) if _is_plain(value) else value
+            raise UserError(f"{path}.{key}={shown}: give {value_types.words(hints[key])}.")
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
 def check_values(config: DictConfig, entry: str) -> None:
     """Values of our own keys, and that every interpolation resolves.
 
@@ -209,20 +232,31 @@ def check_batch(config: DictConfig, world_size: int) -> None:
         )
 
 
-_LOWEST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "check_val_every_n_epoch": 1, "log_every_n_steps": 0}
+_LOWEST = {
+    "num_nodes": 1,
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": 0,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+}
 """Options of the trainer that Lightning takes unseen, and the lowest value that means something."""
 
 
 def check_trainer(config: DictConfig) -> None:
-    """Numbers of the trainer that would train nothing, or fail in the middle.
+    """Options of the trainer that would train nothing, train on rows twice, or fail in the middle.
 
     Raises:
         UserError: naming option and lowest value.
     """
     for name, lowest in _LOWEST.items():
         value = config.trainer.get(name)
-        if value is not None and (not isinstance(value, int | float) or not value >= lowest):
+        if value is not None and not value >= lowest:
             raise UserError(f"trainer.{name}={value}: give a number of at least {lowest}.")
+    if config.trainer.get("use_distributed_sampler"):
+        raise UserError(
+            "trainer.use_distributed_sampler=true: the data modules deal their rows to the ranks themselves, and "
+            "Lightning's sampler would do it again. Leave it out."
+        )
 
 
 def check_one_folder(config: DictConfig, output_dir: Path, setting: str) -> None:

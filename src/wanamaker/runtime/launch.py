@@ -168,6 +168,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
 
     checks.check_targets(config)
     checks.check_sets(config)
+    checks.check_types(config)
+    checks.check_trainer(config)
     devices = _devices_of_launcher(config) if in_rank() else checks.check_devices(config)
     nodes = int(config.trainer.get("num_nodes", 1))
     if nodes > 1 and not in_rank():
@@ -176,7 +178,6 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
             'torchrun or srun (README, "Clusters"), or use trainer.num_nodes=1.'
         )
     checks.check_batch(config, devices * nodes)
-    checks.check_trainer(config)
     build.rehearse(config, alone=not in_rank())
     if config.get("decision") is not None:
         if "predict" not in config.stages:
