@@ -38,6 +38,7 @@ MISTAKES = {
     "negative clipping": ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1", "at least 0"),
     "negative rate": ("model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1", ""),
     "rate that is no number": ("model.optimizer.momentum=fast", "model.optimizer.momentum=fast", "give a number"),
+    "negative seed": ("seed=-1", "seed=-1", "from 0 to 4294967295"),
     "word for a switch": ("trainer.inference_mode=no", "trainer.inference_mode=no", "give true or false"),
     "number for a word": ("trainer.accelerator=1", "trainer.accelerator=1", "give a word"),
     "no node": ("trainer.num_nodes=0", "trainer.num_nodes=0", "at least 1"),
@@ -144,6 +145,8 @@ def test_evaluate_needs_a_checkpoint_of_ours(main_with, tmp_path: Path) -> None:
 
     status, said = main_with("evaluate", "decision=none")
     assert (status, "ckpt_path=FILE" in said) == (2, True)
+    status, said = main_with("evaluate", f"ckpt_path={tmp_path}/a.ckpt", "ckpt_path=null")
+    assert (status, "ckpt_path=FILE" in said) == (2, True), "the last of two counts"
     foreign = tmp_path / "foreign.ckpt"
     torch.save({"state_dict": {}}, foreign)
     status, said = main_with("evaluate", f"ckpt_path={foreign}")

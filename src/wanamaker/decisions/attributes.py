@@ -67,21 +67,39 @@ def above_threshold(detections: Detections, score_threshold: float | Mapping[str
     Raises:
         UserError: a threshold is not in [0, 1], a class is unknown, or a class has no threshold.
     """
-    names = detections.class_names
-    if not isinstance(score_threshold, Mapping):
-        score_threshold = {"default": score_threshold}
-    for name, value in score_threshold.items():
+    limits = score_limits(score_threshold, detections.class_names)
+    return detections.select(detections.score >= limits[detections.label - 1]) if len(detections) else detections
+
+
+def check_score_threshold(score_threshold: float | Mapping[str, float]) -> dict[str, float]:
+    """The thresholds by class name or ``default``.
+
+    Raises:
+        UserError: one is not in [0, 1].
+    """
+    by_name = score_threshold if isinstance(score_threshold, Mapping) else {"default": score_threshold}
+    for name, value in by_name.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"decision.score_threshold={value!r} ({name}) must be a number in [0, 1]; 0.5 is usual.")
+    return dict(by_name)
+
+
+def score_limits(score_threshold: float | Mapping[str, float], names: Sequence[str]) -> np.ndarray:
+    """float32 [K], the threshold of each class.
+
+    Raises:
+        UserError: as `above_threshold`.
+    """
+    by_name = check_score_threshold(score_threshold)
+    for name in by_name:
         if name not in (*names, "default"):
             near = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"classes are {', '.join(names[:20])}."
             raise UserError(f"decision.score_threshold names a class {name!r} that the model does not know; {hint}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UserError(f"decision.score_threshold={value!r} ({name}) must be a number in [0, 1]; 0.5 is usual.")
-    missing = [name for name in names if name not in score_threshold]
-    if missing and "default" not in score_threshold:
+    missing = [name for name in names if name not in by_name]
+    if missing and "default" not in by_name:
         raise UserError(f"decision.score_threshold has no value for {', '.join(missing[:5])}: add an entry 'default'.")
-    limits = np.array([score_threshold.get(name, score_threshold.get("default")) for name in names], dtype=np.float32)
-    return detections.select(detections.score >= limits[detections.label - 1]) if len(detections) else detections
+    return np.array([by_name.get(name, by_name.get("default")) for name in names], dtype=np.float32)
 
 
 def suppress_across_classes(detections: Detections, iou_threshold: float) -> Detections:
@@ -92,8 +110,7 @@ def suppress_across_classes(detections: Detections, iou_threshold: float) -> Det
     Raises:
         UserError: the threshold is not in (0, 1].
     """
-    if not 0 < iou_threshold <= 1:
-        raise UserError(f"decision.overlap_threshold={iou_threshold} must lie in (0, 1]; 0.7 is usual, null is off.")
+    check_overlap_threshold(iou_threshold)
     keep = np.zeros(len(detections), dtype=bool)
     for _, index in detections.by_image():  # best score first
         boxes = detections.boxes[index].astype(np.float64)
@@ -103,6 +120,12 @@ def suppress_across_classes(detections: Detections, iou_threshold: float) -> Det
                 alive[i + 1 :] &= _iou(boxes[i], boxes[i + 1 :]) <= iou_threshold
         keep[index] = alive
     return detections.select(keep)
+
+
+def check_overlap_threshold(iou_threshold: float) -> None:
+    """Raise UserError for an overlap that is not in (0, 1]."""
+    if not 0 < iou_threshold <= 1:
+        raise UserError(f"decision.overlap_threshold={iou_threshold} must lie in (0, 1]; 0.7 is usual, null is off.")
 
 
 def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

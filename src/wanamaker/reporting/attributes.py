@@ -12,9 +12,12 @@ from PIL import Image
 from wanamaker.decisions.attributes import (
     SIZE_WITHIN,
     above_threshold,
+    check_overlap_threshold,
+    check_score_threshold,
     image_table,
     product_colours,
     product_table,
+    score_limits,
     suppress_across_classes,
 )
 from wanamaker.decisions.colour import Colour
@@ -78,10 +81,21 @@ class AttributesReport:
             raise UserError(f"decision.max_overlays={max_overlays}: give a number of photos, 0 or more.")
         if database_url is not None:
             check_database_url(database_url)
+        check_score_threshold(score_threshold)
+        if overlap_threshold is not None:
+            check_overlap_threshold(overlap_threshold)
         self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
         self.size_within, self.database_url, self.database = size_within, database_url, database
         self.formats = check_formats(formats)
         self.max_overlays, self.report, self.title = max_overlays, report, title
+
+    def check(self, predictions: Detections) -> None:
+        """Compare the classes named in the options with those of the predictions, which need hold no detection yet.
+
+        Raises:
+            UserError: a class is unknown, or has no threshold.
+        """
+        score_limits(self.score_threshold, predictions.class_names)
 
     def write(
         self,

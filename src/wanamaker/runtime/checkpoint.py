@@ -161,7 +161,8 @@ def check_resume(path: Path, config: DictConfig, model: LightningModule) -> None
             "Name a checkpoint of the same experiment, or ckpt_path=null to start afresh."
         )
     loaded = load(path, mmap=True)
-    if next(model.parameters(), None) is None:
+    sized = next(model.parameters(), None) is not None
+    if not sized:
         # Sized by its data: the checkpoint knows the sizes, and the module compares them with the data's in `setup`.
         model.on_load_checkpoint(loaded)
     stored = {name: tuple(tensor.shape) for name, tensor in loaded["state_dict"].items()}
@@ -174,6 +175,8 @@ def check_resume(path: Path, config: DictConfig, model: LightningModule) -> None
             f"ckpt_path={path} holds another model: {'; '.join(reasons)}. "
             "Repeat the command it was trained with, or start afresh with a new run id or ckpt_path=null."
         )
+    if sized:
+        model.on_load_checkpoint(loaded)  # what else must agree, and the names that decisions ask for
 
 
 def _context(config: DictConfig) -> dict[str, Any]:

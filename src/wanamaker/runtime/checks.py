@@ -154,6 +154,8 @@ def check_values(config: DictConfig, entry: str) -> None:
     for key in ("metric", "mode"):
         if OmegaConf.is_missing(config.monitor, key):
             raise UserError(f"'monitor.{key}' must be given in the recipe.")
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed}: give a whole number from 0 to {2**32 - 1}.")
     if config.monitor.mode not in ("min", "max"):
         raise UserError(f"monitor.mode={config.monitor.mode!r}: choose 'min' or 'max'.")
     for section in ("data", "model", "trainer"):

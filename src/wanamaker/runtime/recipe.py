@@ -22,8 +22,9 @@ def register_recipe(arguments: list[str]) -> list[str]:
     Raises:
         UserError: when no checkpoint is named or it holds no recipe.
     """
-    path = next((argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")), None)
-    if not path:
+    paths = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("ckpt_path=")]
+    path = paths[-1] if paths else None  # of two, the last counts, as for every other option
+    if not path or path == "null":
         raise UserError("Name the checkpoint to evaluate: ckpt_path=FILE (logs/<task>/runs/<run id>/checkpoints/...).")
     file = Path(path.strip("'\"")).expanduser().absolute()
     recipe = read_recipe(file)

@@ -183,6 +183,17 @@ def test_mistakes_are_found_before_any_work(options: dict, message: str) -> None
         AttributesReport(**options)
 
 
+def test_classes_of_the_thresholds_are_compared_before_anything_is_predicted() -> None:
+    nothing = Detections.from_outputs([], [], ["bottle", "carton"])
+    AttributesReport({"default": 0.5, "carton": 0.3}).check(nothing)
+    with pytest.raises(UserError, match="did you mean 'bottle'"):
+        AttributesReport({"default": 0.5, "botle": 0.3}).check(nothing)
+    with pytest.raises(UserError, match="must be a number in"):
+        AttributesReport(-1)
+    with pytest.raises(UserError, match="overlap_threshold=3"):
+        AttributesReport(overlap_threshold=3)
+
+
 def test_photos_that_are_not_what_was_predicted_on(photos, predictions, tmp_path: Path) -> None:
     report, run = AttributesReport(), {"run_id": "r"}
     with pytest.raises(UserError, match="reads the detections of a detector, not dict"):
