@@ -280,6 +280,14 @@ class OptunaSweeper(Sweeper):
             log.info(f"Trial {trial.number}: pruned")
             return True
         value = result.return_value
+        if value is None:
+            metric = OmegaConf.select(result.cfg, "monitor.metric") if result.cfg else None
+            return self._fail(
+                study,
+                trial,
+                f"nothing in it measured {metric or 'the monitored metric'} (monitor.metric): hold rows out for "
+                "validation, or let the sweep follow a metric that its stages measure",
+            )
         try:
             number = float(value)
         except (TypeError, ValueError):
