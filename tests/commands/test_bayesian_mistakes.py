@@ -247,6 +247,13 @@ def test_a_fit_that_was_cut_short_can_be_finished(desk: Desk, short: Path) -> No
     posterior = MixPredictions.read(short.parents[1] / "predictions").posterior
     assert posterior is not None
     assert posterior.finished
+    # A fit that has ended has nothing left to do: going on from it samples nothing and changes nothing.
+    assert desk("train", TINY, *options[:2], "run_id=again", f"ckpt_path={short.with_name('last.ckpt')}") == 0
+    again = MixPredictions.read(short.parents[2] / "again" / "predictions").posterior
+    assert again is not None
+    assert (again.engine, again.finished) == (posterior.engine, True)
+    for name, values in posterior.parameters.items():
+        np.testing.assert_array_equal(again.parameters[name], values)
 
 
 def test_twin_of_a_model_without_refits(desk: Desk, short: Path, mistake: Callable) -> None:

@@ -87,9 +87,9 @@ def test_customers_are_scored_later_also_those_without_events(desk: Desk) -> Non
 
 @pytest.fixture
 def mistake(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """Give a command that must end with one message and status 2."""
+    """Give a command that must end with one message and status 2, and leave nothing unless it is `late`."""
 
-    def give(*arguments: str, words: tuple[str, ...], entry: str = "train") -> None:
+    def give(*arguments: str, words: tuple[str, ...], entry: str = "train", late: bool = False) -> None:
         capsys.readouterr()
         status = desk(entry, *arguments, "run_id=wrong")
         said = capsys.readouterr().err
@@ -98,7 +98,7 @@ def mistake(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Callable[..., Non
         assert "Traceback" not in said
         for word in words:
             assert word in said, said
-        assert not (desk.logs / "propensity_events" / "runs" / "wrong").exists()
+        assert late or not list(desk.logs.glob("*/*/wrong"))
 
     return give
 
@@ -129,6 +129,9 @@ def _mixed_zones(table: pd.DataFrame) -> pd.DataFrame:
         (None, ("data.tasks=[{name: c, kind: binary, event: purchase, within: 30}]", "data.as_of=2024-06-25"), ("30",)),
         (None, ("model.net.sequence.cell=rnn",), ("rnn", "lstm, gru")),
         (None, ("model.net.structure=moe",), ("moe", "mmoe")),
+        (None, ("model.net.task_weights={chrun: 2}",), ("chrun", "churn")),
+        (lambda table: table.assign(money=table["money"] * np.inf), (), ("inf", "money", "row")),
+        (lambda table: table.assign(at=table["at"].astype(str).where(table.index != 5, "2999-01-01")), (), ("2999",)),
     ],
 )
 def test_a_log_that_cannot_be(
@@ -143,6 +146,23 @@ def test_a_log_that_cannot_be(
         file = "spoilt.csv"
         change(log()).to_csv(desk.folder / file, index=False)
     mistake(*command(desk, file, *options), words=words)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("decision.value={chrun: 3}", ("decision.value", "chrun", "did you mean 'churn'")),
+        ("decision.rank_by=lvt", ("decision.rank_by", "lvt", "ltv")),
+        ("decision.threshold={churn: 2}", ("decision.threshold=2", "from 0 to 1")),
+        ("decision.threshold={ltv: otsu}", ("otsu", "ltv is an amount")),
+        ("decision.segment_by=plam", ("decision.segment_by", "plam", "plan")),
+    ],
+)
+def test_names_that_predictions_will_not_have_are_refused_first(
+    desk: Desk, mistake: Callable[..., None], option: str, words: tuple[str, ...]
+) -> None:
+    checkpoint = desk.logs / "propensity_events" / "runs" / "shop" / "checkpoints" / "best.ckpt"
+    mistake(f"ckpt_path={checkpoint}", "stages=[predict]", "decision=propensity", option, entry="evaluate", words=words)
 
 
 def subscriptions(rows: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -174,6 +194,27 @@ TASKS = "data.roles.tasks=[{name: churn, column: churn}]"
         ),
         (lambda table: table.assign(left=table["churn"].map({"Yes": 1, "No": 0})), (TASKS,), ("left", "churn")),
         (None, ("data.roles.tasks=[{name: churn, column: chrun}]",), ("chrun", "churn")),
+        (None, ("data.roles.tasks=[{name: net_value, column: churn}]",), ("net_value", "rename")),
+        (None, (TASKS, "data.roles.categorical=[churn]"), ("churn", "label")),
+        (lambda table: table.assign(since="soon"), (TASKS, "data.roles.moment=since"), ("'soon'", "row 1")),
+        (None, (TASKS, "data.survival={time: tenure, event: churn, positive: Ja}"), ("survival.positive='Ja'", "Yes")),
+        (
+            lambda table: table.assign(charges=table["charges"].map("{:.2f}".format).str.replace(".", ",")),
+            (TASKS,),
+            ("charges", "data.decimal=','"),
+        ),
+        (lambda table: table.assign(churn=table["churn"].map({"Yes": 1, "No": 2})), (TASKS,), ("1 and 2", "positive")),
+        (lambda table: table.assign(churn=""), (TASKS,), ("churn", "empty in every row")),
+        (lambda table: table.assign(tenure=1, charges=2, total=3), (TASKS,), ("tenure", "the same in all")),
+        (
+            lambda table: table.assign(tenure=table["tenure"] + 1),
+            ("data.roles.tasks=[{name: c, column: churn, kind: hazard, time: tenure, edges: [900, 999]}]",),
+            ("[900.0, 999.0]", "nobody is watched"),
+        ),
+        (None, (TASKS, "model.net.pieces=65"), ("model.net.pieces=65", "64")),
+        (None, (TASKS, "model.net.hidden=[0]"), ("model.net.hidden=[0]",)),
+        (None, (TASKS, "model.net.interval_scale=inf"), ("model.net.interval_scale=inf",)),
+        (None, (TASKS, "model.weight_decays={trunk: -1}"), ("model.weight_decays.trunk=-1",)),
     ],
 )
 def test_a_table_that_cannot_be(
@@ -197,4 +238,4 @@ def test_blank_cells_are_missing_values_and_unknown_columns_of_new_customers_are
     subscriptions().drop(columns=["tenure"]).to_csv(desk.folder / "new.csv", index=False)
     checkpoint = desk.logs / "propensity_table" / "runs" / "table" / "checkpoints" / "best.ckpt"
     given = (f"ckpt_path={checkpoint}", "stages=[predict]", f"data.path={desk.folder / 'new.csv'}")
-    mistake(*given, entry="evaluate", words=("'tenure'", "new.csv"))
+    mistake(*given, entry="evaluate", words=("'tenure'", "new.csv"), late=True)

@@ -133,6 +133,7 @@ TABLES = {
         ("sample_ratio", "letter"),
     ),
     "an outcome among the features": (lambda t: t.assign(order_value=12.0 * t["bought"]), ("order_value", "drop")),
+    "no column that is a feature": (lambda t: t.drop(columns=["visits", "shop"]), ("data.roles.features", "drop")),
     "no such control": (lambda t: t.assign(mailing=t["mailing"].replace("nothing", "none")), ("nothing", "none")),
 }
 
@@ -142,6 +143,12 @@ def test_tables_that_cannot_be_learnt_from(name: str, desk: Desk, mistake: Calla
     change, words = TABLES[name]
     spoilt(change).to_csv(desk.folder / "spoilt.csv", index=False)
     mistake(*command(desk, "spoilt.csv"), words=words)
+
+
+def test_more_folds_than_customers(desk: Desk, mistake: Callable[..., None]) -> None:
+    before = set(desk.logs.rglob("*"))
+    mistake(*command(desk, "campaign.csv", "model.net.folds=5000"), words=("model.net.folds=5000", "630 training rows"))
+    assert set(desk.logs.rglob("*")) == before, "refused before anything is written"
 
 
 def test_a_feature_that_is_missing_at_prediction(desk: Desk, mistake: Callable[..., None]) -> None:
@@ -158,8 +165,16 @@ def test_a_feature_that_is_missing_at_prediction(desk: Desk, mistake: Callable[.
         (("decision.value={sold: 20}",), ("sold", "bought")),
         (("decision.caps={gift: 5}",), ("decision.caps", "'gift'")),
         (("decision.budget=-5",), ("decision.budget",)),
+        (("decision.budget=100",), ("decision.budget=100 limits nobody", "decision.costs", "decision.max_clients")),
     ],
-    ids=["no cost of an arm", "an arm nobody knows", "an outcome nobody knows", "a cap of no arm", "a budget below 0"],
+    ids=[
+        "no cost of an arm",
+        "an arm nobody knows",
+        "an outcome nobody knows",
+        "a cap of no arm",
+        "a budget below 0",
+        "a budget and no costs",
+    ],
 )
 def test_decisions_that_cannot_be_made(
     options: tuple[str, ...], words: tuple[str, ...], desk: Desk, mistake: Callable[..., None]

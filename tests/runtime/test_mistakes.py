@@ -38,6 +38,7 @@ MISTAKES = {
     "negative clipping": ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1", "at least 0"),
     "negative rate": ("model.optimizer.lr=-1", "model.optimizer: Invalid learning rate: -1", ""),
     "rate that is no number": ("model.optimizer.momentum=fast", "model.optimizer.momentum=fast", "give a number"),
+    "an army of workers": ("data.num_workers=5000", "data.num_workers=5000", "processors"),
     "negative seed": ("seed=-1", "seed=-1", "from 0 to 4294967295"),
     "word for a switch": ("trainer.inference_mode=no", "trainer.inference_mode=no", "give true or false"),
     "number for a word": ("trainer.accelerator=1", "trainer.accelerator=1", "give a word"),

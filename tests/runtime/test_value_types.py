@@ -65,6 +65,21 @@ def test_wrong_and_what_is_asked_for(hint: Any, value: Any, told: str) -> None:
     assert value_types.words(hint) == told
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "place", "told"),
+    [
+        (Mapping[str, int], {"a": 1, "b": 1.5}, "x.b", "a whole number"),
+        (Mapping[str, Sequence[float]] | None, {"a": [1, "b"]}, "x.a[1]", "a number"),
+        (Sequence[Mapping[str, str]], [{"a": "b"}, {"a": 3}], "x[1].a", "a word"),
+        (int | Sequence[int], "abc", "x", "a whole number or a list of whole numbers"),
+        (tuple[float, float], [1], "x", "a list of 2 numbers"),
+    ],
+)
+def test_the_innermost_place(hint: Any, value: Any, place: str, told: str) -> None:
+    wrong, _, where = value_types.innermost(hint, value, "x")
+    assert (where, value_types.words(wrong)) == (place, told)
+
+
 def test_of_a_target() -> None:
     hints = value_types.hints_of("wanamaker.data.shelf.ShelfDataModule")
     assert value_types.accepts(hints["short_side"], [192, 224])

@@ -10,6 +10,7 @@
 | overlap | too many customers were (nearly) certain of their arm, where it was not drawn at random |
 | leak | one feature predicts an outcome suspiciously well |
 | outcome_like | a feature, 0 for nearly all, goes with an outcome without exception |
+| names | a categorical feature that nobody declared has nearly as many names as there are rows |
 
 `data.allow` names gates or columns whose findings are warnings. `missing` and `repeated` are let through there, too:
 rows without a label, and identifiers that repeat, which are refused as the table is read.
@@ -23,6 +24,7 @@ Axis letters: N sampled rows, F numeric features, J categorical features, K arms
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +49,7 @@ GATES = (
     "overlap",
     "leak",
     "outcome_like",
+    "names",
     "missing",
     "repeated",
 )
@@ -62,6 +65,16 @@ CHECKS: dict[str, float] = {
     "leak_auc": 0.95,
     "leak_r2": 0.9,
 }
+_RANGES: dict[str, tuple[float, float]] = {  # of the thresholds that are not open above
+    "sample_ratio_p": (0, 1),
+    "arm_auc": (0.5, 1),
+    "propensity_auc": (0.5, 1),
+    "clip": (0, 0.5),
+    "outside": (0, 1),
+    "leak_auc": (0.5, 1),
+    "leak_r2": (0, 1),
+}
+_MANY_NAMES, _REPEATS = 20, 2  # so many names of a feature should be met so often, on average
 _FEW = 10  # customers with an outcome, below which nothing is said of it
 _EXPECTED = 15  # rows that should vary in an arm by chance: none of them happens once in e^15
 _SIGMAS = 5  # standard errors that a difference must exceed: many features are looked at
@@ -105,12 +118,20 @@ def parse_checks(checks: Mapping[str, Any] | None) -> dict[str, float]:
     """Thresholds over their defaults.
 
     Raises:
-        UserError: an unknown name, or no positive number.
+        UserError: an unknown name, no number, or one at which a gate would let everything or nothing through.
     """
     options = options_of("data.checks", checks, CHECKS)
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise UserError(f"data.checks.{name}={value!r} must be a number, 0 or more.")
+        low, high = _RANGES.get(name, (0, value))
+        if not low <= value <= high:
+            raise UserError(
+                f"data.checks.{name}={value!r} must lie between {low:g} and {high:g}; {CHECKS[name]:g} is usual. To let"
+                " a gate's findings through, list the gate in data.allow."
+            )
+        if name in ("rows", "arm_rows") and (value != int(value) or (name == "rows" and value < 1)):
+            raise UserError(f"data.checks.{name}={value!r} must be a whole number, {int(name == 'rows')} or more.")
     return options
 
 
@@ -159,6 +180,7 @@ def run_gates(
         told = {finding.column for finding in found}
         found += [f for f in _imbalance(schema, balance, checks) if f.column not in told]
     found += _leaks(schema, rows, checks)
+    found += _mute(schema, rows)
     return GateReport(dict(zip(schema.arms, arm_count.tolist(), strict=True)), ratio_p, balance, tuple(found))
 
 
@@ -275,6 +297,39 @@ def _imbalance(schema: UpliftSchema, balance: Balance, checks: Mapping[str, floa
             " have got either, or leave the arm out with data.roles.arms."
         )
         yield Finding("overlap", text)
+
+
+def unrepeated(schema: UpliftSchema, declared: Collection[str], num_train_rows: int) -> tuple[Finding, ...]:
+    """Columns of names or e-mail addresses, which a reader takes for categories.
+
+    Args:
+        schema: names.
+        declared: columns that were declared categorical, about which nothing is found.
+        num_train_rows: rows that the categories come from.
+    """
+    found = []
+    for name, values in zip(schema.categorical, schema.categories, strict=True):
+        count = len(values)
+        if name not in declared and count > _MANY_NAMES and count * _REPEATS > num_train_rows:
+            text = (
+                f"feature {name!r} has {count:,} different names in {num_train_rows:,} training rows: a name that"
+                " hardly repeats teaches nothing. Leave the column out (data.roles.drop), write dates as days and"
+                " numbers as numbers, or declare it in data.roles.categorical."
+            )
+            found.append(Finding("names", text, name))
+    return tuple(found)
+
+
+def _mute(schema: UpliftSchema, rows: ExperimentRows) -> Iterator[Finding]:
+    """One finding, which is only told, for all features with one value: an export may have lost the others."""
+    names = []
+    for name, values in features_of(schema, rows):
+        if len(values) > 1 and ((values == values[0]).all() or np.isnan(values).all()):
+            names.append(name)
+    if names:
+        shown = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        text = f"features {shown} are empty or the same in every training row and tell nothing; look at the export."
+        yield Finding("constant", text, stops=False)
 
 
 def _leaks(schema: UpliftSchema, rows: ExperimentRows, checks: Mapping[str, float]) -> Iterator[Finding]:

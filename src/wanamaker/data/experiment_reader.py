@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wanamaker.data.experiment_gates import GateReport, check_allow, run_gates, settle
+from wanamaker.data.experiment_gates import GateReport, check_allow, run_gates, settle, unrepeated
 from wanamaker.data.experiment_roles import ExperimentRoles
 from wanamaker.data.experiment_source import ExperimentSource, kind_of
 from wanamaker.data.experiment_split import NONE, split_by_column, split_by_hash, split_randomly
@@ -63,6 +63,7 @@ class ExperimentReader:
 
     def check_header(self, labels: bool) -> None:
         """Make sure that the declared columns are there; `labels` as in `ExperimentRoles.check_columns`."""
+        self.source.check_delimiter()
         self.roles.check_columns(self.source.columns, self.source.name, labels=labels, extra=self.split_columns)
         if labels and self.source.kinds:
             self.kinds(self.source.kinds)
@@ -122,13 +123,15 @@ class ExperimentReader:
         """Index into `experiment_split.SPLITS` of every row, uint8 [N]; rows without labels are "none".
 
         Raises:
-            UserError: an arm that the schema, of a trained model, does not have.
+            UserError: no row, an arm that the schema, of a trained model, does not have, or, in memory, identifiers
+                that repeat.
         """
         surveyor = self._surveyor((), (), allow_missing=True)
         for block in self._blocks(self._label_columns(), schema):
-            surveyor.see(block, learn=False)
+            surveyor.see(block, learn=False, every=0 if self.streamed else 1)
             if schema is not None:
                 treatment_of(labels_of(block, self.roles), schema, self.roles)
+        self._refuse_repeated(surveyor.repeated())
         return surveyor.split_only().codes
 
     def learn(self) -> tuple[Survey, GateReport, int]:
@@ -151,6 +154,8 @@ class ExperimentReader:
         survey = surveyor.result()
         sample = encode(survey.sample, survey.schema, self.roles, survey.sample_row, survey.sample_key)
         gates = run_gates(survey.schema, sample, survey.arm_count, survey.train_count, self.policy.checks)
+        names = unrepeated(survey.schema, self.roles.categorical, int(survey.train_count.sum()))
+        gates = replace(gates, findings=(*gates.findings, *names))
         settle(gates, allow, self.source.name)
         return replace(survey, sample=None, sample_row=None, sample_key=None), gates, surveyor.left_out
 

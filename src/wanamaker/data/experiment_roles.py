@@ -28,6 +28,7 @@ from wanamaker.data.uplift_batch import OUTCOME_KINDS
 from wanamaker.errors import UserError
 
 ROW = "row"  # what the schema calls the identifier of a table without one
+_MOST_ARMS = 100  # where none are named
 _SUM_SLACK = 1e-3  # of declared probabilities, which people round
 
 
@@ -75,6 +76,12 @@ class ExperimentRoles:
                     f"data.roles: column {column!r} is declared as {taken[column]} and as {role}; keep one of the two."
                 )
             taken[column] = role
+        for column in self.categorical:
+            if taken.get(column, "feature") != "feature":
+                raise UserError(
+                    f"data.roles.categorical names {column!r}, which is declared as {taken[column]} and so no feature;"
+                    " keep one of the two."
+                )
         check_categorical(self.categorical, self.features)
 
     @classmethod
@@ -137,6 +144,13 @@ class ExperimentRoles:
         wanted = [(column, f"data.roles: {role}") for column, role in self._declared()]
         wanted += [(column, "data.roles: categorical") for column in self.categorical]
         wanted += [(column, "data.split.column") for column in extra]
+        taken = {column: role for column, role in self._declared() if role != "drop"}
+        for column in extra:
+            if column in taken:
+                raise UserError(
+                    f"data.split.column={column!r} is declared as {taken[column]} in data.roles, too: the split needs a"
+                    " column of its own, which holds train, val, test or none."
+                )
         for column, role in wanted:
             if column not in columns and (labels or column == self.id):
                 raise UserError(f"{source} has no column {column!r} ({role}). {nearest(column, columns)}")
@@ -153,18 +167,25 @@ class ExperimentRoles:
         taken = {column for column, _ in self._declared()} | set(extra)
         return tuple(column for column in columns if column not in taken)
 
-    def arm_values(self, values: Iterable[str], source: str) -> dict[str, tuple[str, ...]]:
+    def arm_values(self, values: Iterable[str], source: str, others: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
         """Arm -> values of the treatment column, the control first, offers in the declared or the sorted order.
 
         Args:
             values: that the column has.
             source: name of the file, for messages.
+            others: values that it has, too, and `arms` does not name.
 
         Raises:
             UserError: the control or a declared value is not there, or nothing else is.
         """
         known = sorted(values)
         place = f"column {self.treatment!r} of {source}"
+        for value in (value for group in (self.arms or {}).values() for value in group):
+            if value not in known:
+                raise UserError(
+                    f"data.roles.arms: {value!r} is not among the values of {place}."
+                    f"{_as_written('data.roles.arms', value, [*known, *others])}"
+                )
         if len(known) == 1:
             raise UserError(
                 f"{place} has one value, {known[0]!r}: without treated and untreated customers there is no effect to"
@@ -173,15 +194,15 @@ class ExperimentRoles:
         if self.control not in known:
             raise UserError(
                 f"data.roles.control={self.control!r} is not among the values of {place}."
-                f" {nearest(self.control, known)}"
+                f"{_as_written('data.roles.control', self.control, [*known, *others])}"
+            )
+        if self.arms is None and len(known) > _MOST_ARMS:
+            raise UserError(
+                f"{place} has {len(known):,} values, such as {known[0]!r} and {known[-1]!r}: more than there can be"
+                " offers. Check data.roles.treatment, or name the offers in data.roles.arms."
             )
         if self.arms is None:
             return {self.control: (self.control,)} | {name: (name,) for name in known if name != self.control}
-        for value in (value for group in self.arms.values() for value in group):
-            if value not in known:
-                raise UserError(
-                    f"data.roles.arms: {value!r} is not among the values of {place}. {nearest(value, known)}"
-                )
         return {self.control: (self.control,), **self.arms}
 
     def arm_probabilities(self, arms: Sequence[str]) -> tuple[float, ...]:
@@ -214,6 +235,20 @@ def value_text(place: str, value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def _as_written(place: str, value: str, known: Sequence[str]) -> str:
+    """The way out where YAML read False or 0.0 for what a table has as text; else the nearest of its values."""
+    for other in known:
+        if other.casefold() == value.casefold() and value in ("true", "false"):
+            return f" There is {other!r}: put it in quotes ({place}=\"'{other}'\")."
+        try:
+            same = float(other) == float(value)
+        except ValueError:
+            continue
+        if same:
+            return f" There is {other!r}: put it in quotes ({place}=\"'{other}'\")."
+    return f" {nearest(value, known)}"
+
+
 def _outcomes(value: Any) -> tuple[OutcomeRole, ...]:
     if isinstance(value, str | Mapping):
         value = [value]
@@ -242,7 +277,11 @@ def _arms(value: Any, control: str) -> dict[str, tuple[str, ...]] | None:
         value = {entry: [entry] for entry in (value_text(place, entry) for entry in value) if entry != control}
     arms: dict[str, tuple[str, ...]] = {}
     for name, group in value.items():
-        group = [group] if isinstance(group, str | int | float) else group
+        if value_text(place, name) == control:
+            raise UserError(f"{place}: {name!r} is the control (data.roles.control); give the offer another name.")
+        group = [group] if isinstance(group, str | int | float) else group or ()
+        if not isinstance(group, Sequence):
+            raise UserError(f"{place}.{name}={group!r} must be a value of the treatment column, or a list of them.")
         arms[str(name)] = tuple(value_text(f"{place}.{name}", entry) for entry in group)
     used = [entry for group in arms.values() for entry in group]
     for entry in used:

@@ -60,6 +60,7 @@ class ExperimentSource:
         self, path: str | Path, encoding: str = "utf-8", delimiter: str | None = None, decimal: str = "."
     ) -> None:
         self.path, self.name = Path(path), str(path)
+        delimiter = delimiter_of(delimiter)
         self.encoding, self.delimiter, self.decimal = encoding, delimiter, decimal
         self.kinds: dict[str, str] = {}
         self.groups: list[RowGroup] = []
@@ -175,9 +176,29 @@ class ExperimentSource:
         known = set(self.columns)
         return [name for name in columns if name not in known]
 
+    def check_delimiter(self) -> None:
+        """Refuse a CSV file whose header is one column with another delimiter inside.
+
+        Raises:
+            UserError: naming the delimiter.
+        """
+        if self.kind == "csv" and len(self.columns) == 1:
+            for other in (";", "\t", "|", ","):
+                if self.columns[0].count(other) > 1:
+                    given = '"\\t"' if other == "\t" else f"'{other}'"
+                    raise UserError(
+                        f"{self.name}: the header is one column with {other!r} inside, {self.columns[0][:60]!r}: pass"
+                        f" data.delimiter={given}."
+                    )
+
     def hint(self, column: str) -> str:
         """The nearest column."""
         return nearest(column, self.columns)
+
+
+def delimiter_of(given: str | None) -> str | None:
+    r"""The delimiter of a CSV file as it is meant: a command line can write a tab only as `\t`."""
+    return "\t" if given == "\\t" else given
 
 
 def kind_of(kind: pa.DataType) -> str:

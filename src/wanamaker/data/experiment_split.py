@@ -37,6 +37,8 @@ def parse_experiment_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
     check_sum(options)
     if isinstance(options["seed"], bool) or not isinstance(options["seed"], int):
         raise UserError(f"data.split.seed={options['seed']!r} must be a whole number.")
+    if not isinstance(options["stratify"], bool):
+        raise UserError(f"data.split.stratify={options['stratify']!r} must be true or false.")
     return options
 
 

@@ -8,6 +8,7 @@ Axis letters: N rows, F numeric features, J categorical features, K arms, Y outc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,18 @@ import numpy as np
 
 from wanamaker.data.experiment_roles import ROW, ExperimentRoles, OutcomeRole
 from wanamaker.data.experiment_split import NONE, TRAIN, mixed
-from wanamaker.data.experiment_table import Labels, identifiers_of, key_of, labels_of, numbers_of, text_codes, weight_of
+from wanamaker.data.experiment_table import (
+    Labels,
+    cost_of,
+    identifiers_of,
+    key_of,
+    labels_of,
+    number_like,
+    numbers_of,
+    plain_number,
+    text_codes,
+    weight_of,
+)
 from wanamaker.data.uplift_batch import FeatureStats, Outcome, UpliftSchema
 from wanamaker.errors import UserError
 
@@ -27,6 +39,8 @@ KEYS = 1 << 24  # hashes kept to find repeated identifiers; of a larger table, t
 SAMPLE = 200_000  # rows of which quantiles are taken
 QUANTILES = 64  # intervals between quantiles; 8, 16 and 32 are among them
 _MANY, _MOST = 20, 0.9  # so many names of which so many are numbers: a column of numbers with a stray word
+_DATE = re.compile(r"(\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](\d{4}|\d{2}))(?!\d)")
+_SHOWN = 30  # values of a column that a message may name
 _RARE = 0.5  # share of zeros from which amounts are zero-inflated
 
 
@@ -122,6 +136,7 @@ class Surveyor:
         self.categories: list[set[str]] = [set() for _ in categorical]
         self.outcomes = [_OutcomeRange() for _ in roles.outcomes]
         self.per_value: dict[str, tuple[list[int], Moments]] = {}
+        self.unnamed: set[str] = set()  # values of the treatment column beside the arms, for messages
         self.sample: list[tuple[pa.Table, np.ndarray, np.ndarray]] = []
 
     # -- blocks --------------------------------------------------------------------------------------------------------
@@ -132,7 +147,7 @@ class Surveyor:
         Args:
             table: their columns.
             learn: look at features and outcomes, too; otherwise at what decides the split alone.
-            every: look for repeated identifiers among every n-th customer.
+            every: look for repeated identifiers among every n-th customer; 0 is none.
         """
         labels = labels_of(table, self.roles)
         usable = self._usable(labels)
@@ -140,10 +155,11 @@ class Surveyor:
         codes = self.split(table, labels, usable, key)
         codes[~usable] = NONE
         self.codes.append(codes)
+        if every and self.roles.id is not None and not self.allow_repeated:
+            self.keys.append(key[key % every == 0])
         if learn:
             weight_of(table, self.roles, np.arange(self.rows, self.rows + len(table)))  # refuses what is not positive
-            if self.roles.id is not None and not self.allow_repeated:
-                self.keys.append(key[key % every == 0])
+            cost_of(table, self.roles)  # and this what is no number
             self._see_labels(labels, usable, codes == TRAIN)
             self._see_features(table, codes == TRAIN, key)
         self.rows += len(table)
@@ -154,6 +170,7 @@ class Surveyor:
         if self.roles.arms is not None:
             named = {self.roles.control, *(v for group in self.roles.arms.values() for v in group)}
             counts = np.array([value in named or value == "" for value in labels.values], bool)[labels.code]
+            self.unnamed.update(value for value in labels.values[:_SHOWN] if value not in named)
         else:
             counts = np.ones(len(known), bool)
         bad = ~known & counts
@@ -186,7 +203,8 @@ class Surveyor:
         places = np.flatnonzero(train)
         learnt = table if len(places) == len(table) else table.take(places)
         self.train_rows += len(places)
-        values = [numbers_of(learnt.column(name), name, "numeric feature") for name in self.numeric]
+        # Of all rows, so that what cannot be read is told before training.
+        values = [numbers_of(table.column(name), name, "numeric feature")[places] for name in self.numeric]
         if values:
             self.moments.add(np.stack(values, axis=1))
         for j, name in enumerate(self.categorical):
@@ -217,7 +235,13 @@ class Surveyor:
     # -- the result ----------------------------------------------------------------------------------------------------
 
     def split_only(self) -> Survey:
-        """Of blocks that were seen with `learn=False`."""
+        """Of blocks that were seen with `learn=False`.
+
+        Raises:
+            UserError: no rows.
+        """
+        if self.rows == 0:
+            raise UserError(f"{self.source} has no rows.")
         return Survey(np.concatenate(self.codes) if self.codes else np.empty(0, np.uint8))
 
     def repeated(self) -> int | None:
@@ -236,7 +260,7 @@ class Surveyor:
             raise UserError(f"{self.source} has no rows.")
         if not self.per_value:
             raise UserError(f"{self.source} has no row with both an arm and all outcomes; there is nothing to learn.")
-        arms = self.roles.arm_values(self.per_value, self.source)
+        arms = self.roles.arm_values(self.per_value, self.source, sorted(self.unnamed))
         if self.train_rows == 0:
             raise UserError(f"No row of {self.source} is left to train on: lower data.split.val and data.split.test.")
         for name, found in zip(self.categorical, self.categories, strict=True):
@@ -296,21 +320,24 @@ class Surveyor:
 
 def _refuse_stray_words(column: str, names: set[str], source: str) -> None:
     """A number column with "unknown" in one cell is text to a CSV reader, and its numbers would become mere names."""
-    words = sorted(name for name in names if name and not _is_number(name))
+    words = sorted(name for name in names if name and not plain_number(name))
     count = len(names - {""})
+    if count >= _MANY and all(map(_DATE.match, names - {""})):
+        raise UserError(
+            f"column {column!r} of {source} holds dates, such as {words[0]!r}, which are no feature: write the days up"
+            f" to the start of the campaign instead, or leave it out with data.roles.drop=[{column}]."
+        )
+    if count >= _MANY and all(map(number_like, names - {""})) and words:
+        raise UserError(
+            f"column {column!r} of {source} holds numbers written as {words[0]!r}: write them without thousands"
+            " separators (1234.5), or name their decimal sign (data.decimal=',' or '.'). If they are names, list the"
+            " column in data.roles.categorical."
+        )
     if words and count >= _MANY and count - len(words) >= _MOST * count:
         raise UserError(
             f"column {column!r} of {source} holds {words[0]!r} among numbers: leave such cells empty, or list the"
             " column in data.roles.categorical if its numbers are names."
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 class _OutcomeRange:

@@ -5,6 +5,7 @@ Axis letters: N rows, F numeric features, J categorical features, K arms, Y outc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HASH_KEY = "wanamaker uplift"  # 16 letters; a constant, because folds depend on it
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
+_WRITTEN_NUMBER = re.compile(r"[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d+)?)")
 
 
 class ExperimentRows(NamedTuple):
@@ -111,6 +113,20 @@ def text_codes(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str
     return coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
 
 
+def number_like(text: str) -> bool:
+    """Whether a text is a number as people write it: 3,5 or 1.234,50 or 12 000."""
+    return _WRITTEN_NUMBER.fullmatch(text.strip()) is not None
+
+
+def plain_number(text: str) -> bool:
+    """Whether a text is a number as programs write it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def numbers_of(column: pa.ChunkedArray | pa.Array, name: str, role: str) -> np.ndarray:
     """A column of numbers, float64 [N], NaN where a cell is empty.
 
@@ -123,11 +139,20 @@ def numbers_of(column: pa.ChunkedArray | pa.Array, name: str, role: str) -> np.n
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = kind_of(array.type)
     if kind not in ("number", "empty"):
-        shown = next((str(value) for value in array.to_pylist() if value is not None), "")
-        raise UserError(f"column {name!r} ({role}) must hold numbers; it holds {kind}, such as {shown!r}.")
+        texts = [str(value) for value in array.to_pylist() if value is not None]
+        shown = next((text for text in texts if not plain_number(text)), next(iter(texts), ""))
+        remedy = ""
+        if number_like(shown) and not shown.isdigit():
+            remedy = (
+                " Write numbers without thousands separators (1234.5), or name their decimal sign (data.decimal=',' or"
+                " '.')."
+            )
+        raise UserError(f"column {name!r} ({role}) must hold numbers; it holds {kind}, such as {shown!r}.{remedy}")
     values = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    if len(values) and np.nanmax(np.abs(values), initial=0) > np.finfo(np.float32).max:
-        raise UserError(f"column {name!r} ({role}) holds infinite values; write numbers, or leave the cells empty.")
+    most = np.nanmax(np.abs(values), initial=0)
+    if most > np.finfo(np.float32).max:
+        what = "infinite values" if np.isinf(most) else f"numbers as large as {most:.1g}, above what can be learnt from"
+        raise UserError(f"column {name!r} ({role}) holds {what}; write numbers, or leave the cells empty.")
     return values
 
 

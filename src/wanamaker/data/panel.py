@@ -153,7 +153,7 @@ class MediaPanelDataModule(L.LightningDataModule):
         max_lag: int = 13,
         pre_period: int = 0,
         mask: Sequence[Any] = (),
-        exclude_series: Sequence[str] = (),
+        exclude_series: Sequence[str | int] = (),
         levels: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
         segments: Mapping[str, Any] | None = None,
         share_by_kpi: bool = False,
@@ -200,7 +200,8 @@ class MediaPanelDataModule(L.LightningDataModule):
             raise UserError(f"data.batch_unit={batch_unit!r}; choose rows or series.")
         self.taps, self.pre_period = max_lag + 1, pre_period
         self.mask = [mask_range(entry) for entry in mask]
-        self.exclude_series, self.levels, self.share_by_kpi = tuple(exclude_series), levels or {}, share_by_kpi
+        self.exclude_series = tuple(map(str, exclude_series))  # YAML reads store 12 as a number
+        self.levels, self.share_by_kpi = levels or {}, share_by_kpi
         self.batch_size, self.batch_unit, self.eval_batch_size = batch_size, batch_unit, eval_batch_size
         self.passes_per_epoch, self.num_workers, self.seed = passes_per_epoch, num_workers, seed
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory

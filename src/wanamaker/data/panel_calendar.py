@@ -164,8 +164,19 @@ def fit_calendar(options: CalendarOptions, period: str, periods_per_year: float,
             for column, names in columns.items()
         }
     if options.trend is not None:
+        _check_bends(options.trend, len(window))
         calendar["trend"] = fit_trend(options.trend, first, last)
     return calendar
+
+
+def _check_bends(trend: Mapping[str, Any], periods: int) -> None:
+    """Refuse a trend of more columns than periods: it would be every period's own level."""
+    asked = {"knots": trend["knots"], "hsgp.basis": (trend["hsgp"] or {}).get("basis", 0)}
+    for name, number in asked.items():
+        if isinstance(number, int) and number >= periods:
+            raise UserError(
+                f"data.trend.{name}={number}, but the training window has {periods} periods: give fewer, such as 4."
+            )
 
 
 def calendar_columns(calendar: Mapping[str, Any], dates: np.ndarray) -> CalendarColumns:
@@ -263,7 +274,7 @@ def _holiday_days(chosen: Mapping[str, Any], years: Iterable[int]) -> dict[str, 
 
     country, subdivision = chosen["country"], chosen["subdivision"]
     supported = holidays.list_supported_countries()
-    if country not in supported:
+    if not isinstance(country, str) or country not in supported:
         meant = difflib.get_close_matches(str(country).upper(), supported, n=1, cutoff=0.5)
         hint = f" Did you mean {meant[0]}?" if meant else ""
         raise UserError(

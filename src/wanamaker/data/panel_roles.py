@@ -25,6 +25,7 @@ fill: {radio: 0}                    what an empty cell of a column means; withou
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -193,6 +194,14 @@ class PanelRoles:
             for column, value in _mapping("roles.fill", given.get("fill", {})).items()
         }
         given["kpi_value"] = _number("roles.kpi_value", given.get("kpi_value", 1.0))
+        for name in ("kpi_log", "price_log"):  # every word would count as true, "no" as well
+            if not isinstance(given.get(name, False), bool):
+                raise UserError(f"roles.{name}={given[name]!r} must be true or false.")
+        for name in ("kpi_name", "kpi_unit", "money_unit", "price_unit"):
+            if not isinstance(given.get(name, ""), str):
+                raise UserError(f"roles.{name}={given[name]!r} must be a word for tables and figures.")
+        if "population" in given:
+            given["population"] = _text("roles.population", given["population"])
         return cls(**given, channels=tuple(channels))
 
     @property
@@ -241,7 +250,7 @@ class PanelRoles:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not among the known ones: the nearest, or the first few."""
-    names = [str(entry) for entry in known]
+    names = list(dict.fromkeys(str(entry) for entry in known))
     by_fold = {entry.strip().casefold(): entry for entry in names}
     folded = difflib.get_close_matches(str(name).strip().casefold(), by_fold, n=1, cutoff=0.6)
     if folded:
@@ -270,7 +279,7 @@ def _text(place: str, value: Any) -> str:
 
 
 def _number(place: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{place}={value!r} must be a number.")
     return float(value)
 
@@ -345,7 +354,7 @@ def _channels(kind: str, value: Any, shared: Any) -> list[Channel]:
 def _drivers(kind: str, value: Any) -> tuple[Driver, ...]:
     """`price`, `promotion` or `control`, a list of columns or a mapping."""
     if not isinstance(value, Mapping):
-        if value and all(isinstance(entry, Driver) for entry in value):
+        if isinstance(value, list | tuple) and value and all(isinstance(entry, Driver) for entry in value):
             return tuple(value)
         value = {name: {"column": name} for name in _names(f"roles.{kind}", value)}
     drivers = []

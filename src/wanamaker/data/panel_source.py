@@ -53,6 +53,14 @@ class PanelSource:
     ) -> None:
         if decimal not in (".", ","):
             raise UserError(f"decimal={decimal!r}; choose '.' or ','.")
+        delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter  # a command line has no other way to write it
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+            raise UserError(
+                f"data.delimiter={delimiter!r} is not one character between the cells of a CSV file: give ',', ';' or "
+                "'|', tab, or null for a comma (a tab in a .tsv file)."
+            )
+        if delimiter == decimal:
+            raise UserError(f"data.delimiter={delimiter!r} is the decimal sign too; one of the two is another.")
         self.encoding, self.decimal = encoding, decimal
         if not isinstance(path, str | Path):
             self.kind, self.name, self.path, self._frame = "frame", "the frame", None, path
@@ -87,8 +95,11 @@ class PanelSource:
                 header = next(csv.reader(_not_blank(text), delimiter=self.delimiter), None)
         except UnicodeDecodeError as error:
             raise self._undecodable() from error
-        except (OSError, LookupError) as error:
-            raise UserError(f"{self.name} cannot be read: {error}. Check the file and `encoding`.") from error
+        except (OSError, LookupError, UnicodeError, csv.Error) as error:  # binary files, too
+            raise UserError(
+                f"{self.name} cannot be read as text in data.encoding={self.encoding}: {error}. Check the file and its "
+                "encoding."
+            ) from error
         if not header:
             raise UserError(f"{self.name} is empty: it has no header and no rows.")
         return header
@@ -123,7 +134,8 @@ class PanelSource:
         if len(known) == 1 and self.kind == "csv" and not known >= set(columns):
             for other, word in ((";", "';'"), ("\t", "tabs"), ("|", "'|'"), (",", "commas")):
                 if other in self.columns[0] and other != (self.delimiter or ","):
-                    return [f"The header is one column with {word} inside: pass data.delimiter={other!r}."]
+                    told = "tab" if other == "\t" else repr(other)
+                    return [f"The header is one column with {word} inside: pass data.delimiter={told}."]
         for column in columns:
             if column not in known:
                 role = f" ({roles[column]})" if column in roles else ""
@@ -260,6 +272,10 @@ class _Joined(io.RawIOBase):
 
 def _kind(path: Path) -> str:
     endings = [ending.lower() for ending in path.suffixes]
+    if path == Path():  # what Path makes of ""
+        raise UserError("data.path is empty: name a file, data.path=sales.csv.")
+    if path.is_dir():
+        raise UserError(f"data.path={path} is a folder: name the file in it, such as {path / 'sales.csv'}.")
     if not path.is_file():
         raise UserError(
             f"Data not on disk: {path}. Data lying elsewhere: set WANAMAKER_DATA_DIR or paths.data_dir=... ."

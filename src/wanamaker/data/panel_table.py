@@ -150,7 +150,7 @@ def _check_allow(allow: Collection[str], roles: PanelRoles) -> None:
         raise UserError(f"data.allow={allow!r} must be a list of inputs, such as [{allow}].")
     known = [*roles.input_columns, *(c.name for c in roles.channels), *(d.name for d in roles.drivers)]
     for name in allow:
-        if name.removeprefix("spend of ") not in known:
+        if str(name).removeprefix("spend of ") not in known:
             raise UserError(f"data.allow names {name!r}, which is no input. {nearest(name, known)}")
 
 

@@ -93,7 +93,7 @@ def with_levels(panel: MediaPanel, levels: Mapping[str, Mapping[str, Sequence[st
             raise UserError(f"{place}: roles.hierarchy names this level too; rename one of the two.")
         group_of: dict[str, str] = {}
         for group, names in groups.items():
-            for name in names:
+            for name in map(str, names):  # YAML reads store 12 as a number
                 if name not in schema.series:
                     raise UserError(f"{place}.{group}: {_unknown(name, schema.series)}")
                 if group_of.setdefault(name, group) != group:

@@ -48,7 +48,7 @@ class SimulatedPanelDataModule(SimulatedData, MediaPanelDataModule):
         split: Mapping[str, Any] | None = None,
         max_lag: int = 13,
         mask: Sequence[Any] = (),
-        exclude_series: Sequence[str] = (),
+        exclude_series: Sequence[str | int] = (),
         twin: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         batch_unit: str = "rows",

@@ -18,6 +18,7 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from wanamaker.data.experiment import ExperimentDataModule
+from wanamaker.data.experiment_source import delimiter_of
 from wanamaker.data.panel_source import PanelSource
 from wanamaker.data.passed_on import passed_on
 from wanamaker.data.simulate.cache_lock import made_once
@@ -70,7 +71,7 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         delimiter: str | None = None,
         decimal: str = ".",
         split: Mapping[str, Any] | None = None,
-        checks: Mapping[str, float] | None = None,
+        checks: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         max_categories: int = 1000,
         batch_size: int = 1024,
@@ -87,7 +88,7 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         self.transaction_roles = TransactionRoles.from_config(roles)
         self.treatment = Treatment.from_config(treatment, self.transaction_roles)
         self.windows = parse_windows(windows)
-        self.reading = {"encoding": encoding, "delimiter": delimiter, "decimal": decimal}
+        self.reading = {"encoding": encoding, "delimiter": delimiter_of(delimiter), "decimal": decimal}
         self.outcomes = outcome_roles(outcomes, self.transaction_roles.money_unit)
         self._tables = Path(cache_dir) / "transactions"
         roles = {
@@ -136,6 +137,11 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         Raises:
             UserError: what cannot be read, a definition that the data do not fit, what the gates find.
         """
+        if self.windows is not None and self.windows.treatment is None and "fit" in (stages or ("fit",)):
+            raise UserError(
+                "data.windows has the feature window alone, which is enough to score customers and not to learn: give "
+                "treatment and outcome, too, or null for equal thirds."
+            )
         self.prepare_data()
         super().preflight(stages)
 

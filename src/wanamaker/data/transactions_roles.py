@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from wanamaker.data.panel_roles import nearest
@@ -87,8 +88,8 @@ class TransactionRoles:
             status=_status(values.get("status")),
             numeric=names_of("data.roles.numeric", values.get("numeric")),
             categorical=names_of("data.roles.categorical", values.get("categorical")),
-            date_format=values.get("date_format"),
-            money_unit=str(values.get("money_unit") or "money"),
+            date_format=_date_format(values.get("date_format")),
+            money_unit=_word("data.roles.money_unit", values.get("money_unit") or "money"),
         )
         seen: dict[str, str] = {}
         for column, role in roles.columns():
@@ -126,6 +127,29 @@ def _column(place: str, given: Any) -> str:
     return given
 
 
+def _word(place: str, given: Any) -> str:
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise UserError(f"{place}={given!r}; give a word, such as EUR.")
+    return str(given)
+
+
+def _date_format(given: Any) -> str | None:
+    """A format of dates; None and "" are ISO 8601."""
+    if given in (None, "", "ISO8601"):
+        return None
+    day, place = datetime(2020, 1, 1, tzinfo=UTC), "data.roles.date_format"
+    if isinstance(given, str) and "%" in given:
+        try:
+            if datetime.strptime(day.strftime(given), given).date() == day.date():
+                return given
+        except ValueError:
+            pass
+    raise UserError(
+        f"{place}={given!r} tells no whole date; write it with %d, %m and %Y, such as '%d.%m.%Y' or '%d.%m.%Y %H:%M', "
+        "or null for 2023-01-31."
+    )
+
+
 def names_of(place: str, given: Any) -> tuple[str, ...]:
     """A list of words; numbers that a recipe wrote bare become words."""
     if given is None:
@@ -146,6 +170,11 @@ def _operation(given: Any) -> Operation | None:
     refund, purchase = (names_of(f"{place}.{name}", values.get(name)) for name in ("refund", "purchase"))
     if both := sorted(set(refund) & set(purchase)):
         raise UserError(f"{place}: {both[0]!r} is both a refund and a purchase; list it once.")
+    if not refund and not purchase:
+        raise UserError(
+            f"{place} names no value: list those that mean money back in {place}.refund, such as [Refund], or leave "
+            "the column out (data.roles.operation=null)."
+        )
     return Operation(_column(f"{place}.column", values.get("column")), refund, purchase)
 
 

@@ -199,7 +199,14 @@ class _File:
         self.texts = {name: (np.concatenate(texts[name]), list(index[name])) for name in keys}
         self.numbers = {name: np.concatenate(values[name]) for name in numbers}
         for name in self.roles.numeric:
-            self.numbers[name] = np.nan_to_num(self.numbers[name])
+            cells = self.numbers[name]
+            bad = np.flatnonzero(np.isinf(cells))
+            if len(bad):
+                raise UserError(
+                    f"{self.place(int(bad[0]))}: column {name!r} (numeric) is {cells[bad[0]]:g}, in {len(bad):,} of "
+                    f"{len(cells):,} rows; write a number, or leave the cell empty."
+                )
+            self.numbers[name] = np.nan_to_num(cells)
 
     def place(self, number: int) -> str:
         """Where a row stands, as an editor shows it."""

@@ -237,6 +237,9 @@ def _cell_bounds(rows: _Rows, response: MixResponse, window: PlanWindow, options
 
 def _group(rows: _Rows, response: MixResponse, window: PlanWindow, entry: Mapping[str, Any]) -> None:
     place = f"decision.groups {entry['name']!r}"
+    for key in ("channels", "series"):
+        if entry.get(key) is not None and entry[key] in ([], (), ""):
+            raise UserError(f"{place} limits nothing: its {key} are empty. Name some, or leave {key} out for all.")
     cells = np.zeros(window.spend.shape)
     chosen = entry.get("channels")
     channels = (
@@ -269,7 +272,7 @@ def _group(rows: _Rows, response: MixResponse, window: PlanWindow, entry: Mappin
 
 def _linear(rows: _Rows, response: MixResponse, window: PlanWindow, entry: Mapping[str, Any]) -> None:
     place = f"decision.linear {entry['name']!r}"
-    if not isinstance(entry.get("coefficients"), Mapping):
+    if not isinstance(entry.get("coefficients"), Mapping) or not entry["coefficients"]:
         raise UserError(f"{place}: give coefficients as a mapping from channel to number.")
     cells = np.zeros(window.spend.shape)
     for c, (value, _) in _named(entry["coefficients"], response, f"{place}.coefficients").items():

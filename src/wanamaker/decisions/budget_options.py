@@ -112,10 +112,10 @@ class BudgetOptions:
             raise UserError(f"decision.robust={self.robust:g}: a probability in [0, 1); 0.8 is usual.")
         if not 0 < self.tolerance < 1:
             raise UserError(f"decision.tolerance={self.tolerance:g}: a small number such as 1e-5.")
-        for name in ("starts", "max_draws"):
+        for name, least in (("starts", 1), ("max_draws", 1), ("seed", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"decision.{name}={value!r}: a whole number, 1 or more.")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(f"decision.{name}={value!r}: a whole number, {least} or more.")
         for name, choices in (("objective", OBJECTIVES), ("cost", COSTS), ("change_of", CHANGE_OF)):
             if getattr(self, name) not in choices:
                 raise UserError(f"decision.{name}={getattr(self, name)!r}: choose from {', '.join(choices)}.")
@@ -127,6 +127,11 @@ class BudgetOptions:
                     f"choose from {', '.join(DIMENSIONS)}."
                 )
         object.__setattr__(self, "resolution", tuple(d for d in DIMENSIONS if d in resolution or d == "channel"))
+        if self.beat is not None and self.objective != "chance":
+            raise UserError(
+                f"decision.beat={self.beat:g} is for decision.objective=chance, and has no effect on "
+                f"objective={self.objective}: choose that objective, or leave it out."
+            )
         if self.objective == "chance" and (self.target_roi or self.target_mroi):
             raise UserError(
                 "decision.objective=chance is no money, so it has no return to aim at: give decision.total."
@@ -218,9 +223,11 @@ def positions(names: Any, known: Sequence[str], place: str, what: str) -> list[i
     """Numbers of names.
 
     Raises:
-        UserError: a name that does not exist.
+        UserError: a name that does not exist, or no list of names.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence):
+        raise UserError(f"{place}={names!r} must be a list of names ({what}), such as [{known[0]}].")
     for name in names:
         if name not in known:
             some = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")

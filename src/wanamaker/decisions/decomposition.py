@@ -19,6 +19,7 @@ it, is `decisions.media_return`. Axis letters: N rows, S draws, K parts, A group
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -133,12 +134,14 @@ def check_mix(predictions: object, decision: str) -> MixPredictions:
 
 
 def read_date(value: object, place: str) -> np.datetime64:
-    """A day.
+    """A day; a month or a year alone is none, for it would be taken for its first day.
 
     Raises:
         UserError: ``value`` is no date.
     """
     try:
+        if not re.match(r"\d{4}-\d\d-\d\d", str(value)):
+            raise ValueError(value)
         return np.datetime64(str(value), "D")
     except ValueError as error:
         raise UserError(f"{place}={value!r} is no date: write it as 2024-01-31.") from error

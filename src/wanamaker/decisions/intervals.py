@@ -31,7 +31,8 @@ def interval_columns(name: str, draws: np.ndarray) -> dict[str, np.ndarray]:
     low_high += [(f"{name}_high_{level}", 50 + level / 2) for level in LEVELS]
     columns = {name: draws.mean(axis=0)}
     if len(draws) == 1:
-        return columns | {column: np.full(draws.shape[1:], np.nan) for column, _ in low_high}
+        # [()] makes a number of an array without axes, as the mean above is one: a cell of a table can hold no array.
+        return columns | {column: np.full(draws.shape[1:], np.nan)[()] for column, _ in low_high}
     bounds = np.percentile(draws, [q for _, q in low_high], axis=0)
     return columns | {column: bound for (column, _), bound in zip(low_high, bounds, strict=True)}
 

@@ -233,6 +233,10 @@ def _chosen(wanted: Any, names: tuple[str, ...], own: np.ndarray, count: np.ndar
             )
         return chosen
     listed = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    if not listed:
+        raise UserError(
+            "decision.series is empty: name series, or leave it out for all that have a price of their own."
+        )
     chosen = np.array([nearest_index(name, names, "series", "decision.series") for name in dict.fromkeys(listed)])
     for g in chosen:
         if own[g] < 0 or count[g] == 0:

@@ -19,7 +19,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import nearest_index
 from wanamaker.decisions.intervals import interval_columns, probability_above, ratio
-from wanamaker.decisions.kpi_money import kpi_kind, mean_own_price, unit_costs
+from wanamaker.decisions.kpi_money import KPI_IS, kpi_kind, mean_own_price, unit_costs
 from wanamaker.decisions.media_return import by_draws
 from wanamaker.decisions.price_links import price_links
 from wanamaker.decisions.response import PlanWindow, ResponseSurface, driver_parts, plan_window
@@ -221,7 +221,11 @@ def compare_scenarios(
         UserError: a scenario that cannot be understood or done, nothing to compute, or a window the data do not have.
     """
     response = predictions.response
+    if kpi_is is not None and kpi_is not in KPI_IS:
+        raise UserError(f"decision.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
     for name, targets in (names or {}).items():
+        if not targets or not isinstance(targets, str | list | tuple):
+            raise UserError(f"decision.names.{name}={targets!r}: give the panel's name for it, or a list of names.")
         known_names((targets,) if isinstance(targets, str) else targets, response, f"decision.names.{name}")
     asked, left_out = _asked(scenarios, presets or {}, use_presets, names, response)
     window = plan_window(predictions, periods, start=start, end=end, cost="period")
@@ -315,6 +319,11 @@ def _asked(
         read_scenario(str(name), words, response, names=names, allow_empty=name == BASELINE)
         for name, words in scenarios.items()
     ]
+    if any(scenario.name == BASELINE and not scenario.empty for scenario in found):
+        raise UserError(
+            f"decision.scenarios.{BASELINE} changes something, but is the name of what all others are compared with: "
+            "call it something else."
+        )
     if not any(not scenario.empty for scenario in found):
         why = (
             " Presets that do not fit this panel: " + " ".join(f"{name}: {reason}" for name, reason in left_out)

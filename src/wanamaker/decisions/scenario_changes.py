@@ -273,7 +273,9 @@ def _one(
     chosen = {**limits, **{key: item[key] for key in LIMITS if item.get(key) is not None}}
     series = None
     if "series" in chosen:
-        wanted = [chosen["series"]] if isinstance(chosen["series"], str) else list(chosen["series"])
+        wanted = chosen["series"] if isinstance(chosen["series"], list | tuple) else [chosen["series"]]
+        if not wanted:
+            raise UserError(f"{place}: series is empty, so nothing would change. Name some, or leave it out for all.")
         series = tuple(nearest_index(str(s), response.series, "series", place) for s in wanted)
         said += f" in {', '.join(response.series[g] for g in series[:5])}" + (" and others" if len(series) > 5 else "")
     start, end = (read_date(chosen[k], f"{place}.{k}") if k in chosen else None for k in ("start", "end"))

@@ -46,7 +46,7 @@ class TargetingOptions:
     costs: Mapping[str, Any] | None = None
     budget: float | None = None
     max_clients: int | None = None
-    caps: Mapping[str, int] | None = None
+    caps: Mapping[str, Any] | None = None
     tolerance: float = 0.0
     tolerance_of: str = "net"
     abstain: float | None = None
@@ -65,6 +65,11 @@ class TargetingOptions:
             raise UserError(f"decision.budget={self.budget:g}: a budget is money above 0; null is no limit.")
         if self.max_clients is not None:
             whole_number(self.max_clients, "decision.max_clients", 1)
+        if self.tolerance < 0 and self.tolerance_of == "net":
+            raise UserError(
+                f"decision.tolerance={self.tolerance:g}: a net value of 0 or more; an offer that brings less than it "
+                "costs is never given. Give decision.value what such a contact is worth, or leave the tolerance at 0."
+            )
         for name in ("value", "costs", "caps"):
             mapping = getattr(self, name)
             if mapping is None or (name == "value" and isinstance(mapping, int | float)):
@@ -126,11 +131,9 @@ def split_names(value: str | Sequence[str], name: str) -> tuple[str, ...]:
         UserError: no name, or one that is no split.
     """
     names = (value,) if isinstance(value, str) else tuple(value)
-    if "all" in names:
-        return SPLIT_NAMES
     for split in names:
-        if split not in SPLIT_NAMES:
+        if split not in ("all", *SPLIT_NAMES):
             raise UserError(f"decision.{name} names {split!r}; choose from all, {', '.join(SPLIT_NAMES)}.")
     if not names:
         raise UserError(f"decision.{name} is empty; choose from all, {', '.join(SPLIT_NAMES)}.")
-    return tuple(split for split in SPLIT_NAMES if split in names)
+    return tuple(split for split in SPLIT_NAMES if split in names or "all" in names)

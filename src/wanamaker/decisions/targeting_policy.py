@@ -124,6 +124,12 @@ def read_question(predictions: UpliftPredictions, options: TargetingOptions) -> 
         UserError: values, costs or caps do not fit the predictions.
     """
     money = money_of(predictions, options.value, options.costs, options.money_unit)
+    if options.budget is not None and money.free:
+        raise UserError(
+            f"decision.budget={options.budget:g} limits nobody, because no offer costs anything: say in decision.costs "
+            f"what a contact costs, such as {{{', '.join(f'{arm}: 0.5' for arm in predictions.arms[1:])}}}, or limit "
+            "the customers with decision.max_clients."
+        )
     for name in options.caps or {}:
         if name not in predictions.arms[1:]:
             raise UserError(

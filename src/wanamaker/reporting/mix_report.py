@@ -63,7 +63,12 @@ class MixReport:
         seed: int = 0,
         formats: Iterable[str] = ("parquet", "csv"),
     ) -> None:
-        numbers = {"top_series": (top_series, 0), "repeats": (repeats, 1), "curve_periods": (curve_periods, 1)}
+        numbers = {
+            "top_series": (top_series, 0),
+            "repeats": (repeats, 1),
+            "curve_periods": (curve_periods, 1),
+            "seed": (seed, 0),
+        }
         for name, (value, least) in numbers.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise UserError(f"decision.{name}={value!r}: give a whole number, {least} or more.")

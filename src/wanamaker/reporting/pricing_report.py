@@ -76,6 +76,8 @@ class PricingDecision:
                 "The most profitable price depends on what a unit costs: give decision.unit_cost, a number or a share "
                 "of the price such as 60%; or choose decision.objective=revenue."
             )
+        if series is not None and not series:
+            raise UserError("decision.series is empty: name series, or leave it out for all that have their own price.")
         self.objective, self.unit_cost, self.kpi_is = objective, unit_cost, kpi_is
         self.bounds, self.beyond, self.series, self.siblings = bounds, beyond, series, siblings
         self.start, self.end, self.periods = start, end, periods

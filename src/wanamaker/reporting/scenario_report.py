@@ -10,6 +10,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix
 from wanamaker.decisions.intervals import interval_text
+from wanamaker.decisions.kpi_money import KPI_IS
 from wanamaker.decisions.scenario import BASELINE, ScenarioResults, compare_scenarios, said
 from wanamaker.errors import UserError
 from wanamaker.predictions import MixPredictions
@@ -68,6 +69,13 @@ class ScenarioDecision:
                 raise UserError(
                     f"decision.{key}={value!r} must map names, such as {{tv_up: {{media: {{TV: {{times: 1.2}}}}}}}}."
                 )
+        if kpi_is is not None and kpi_is not in KPI_IS:
+            raise UserError(f"decision.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
+        if not scenarios and (use_presets == "none" or not use_presets):
+            raise UserError(
+                "There is no scenario to compute: add one, such as "
+                "'decision.scenarios.more={media: {tv: {times: 1.2}}}', or decision.use_presets=all."
+            )
         self.scenarios, self.presets, self.names = dict(scenarios or {}), dict(presets or {}), dict(names or {})
         self.use_presets = use_presets
         self.start, self.end, self.periods = start, end, periods

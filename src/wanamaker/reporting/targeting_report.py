@@ -14,6 +14,7 @@ from wanamaker.decisions.targeting_curve import CostCurve, cost_curve, curve_tab
 from wanamaker.decisions.targeting_options import TargetingOptions
 from wanamaker.decisions.targeting_policy import read_question
 from wanamaker.decisions.uplift_verdict import RULES, Verdict, policy_table, score_table, uplift_verdict
+from wanamaker.errors import UserError
 from wanamaker.predictions import UpliftPredictions
 from wanamaker.reporting.customer_list import CustomerList, check_predictions
 from wanamaker.reporting.page import Figure, Section, Table, figures_of, number, render_page
@@ -56,7 +57,7 @@ class TargetingDecision:
         costs: Mapping[str, Any] | None = None,
         budget: float | None = None,
         max_clients: int | None = None,
-        caps: Mapping[str, int] | None = None,
+        caps: Mapping[str, Any] | None = None,
         tolerance: float = 0.0,
         tolerance_of: str = "net",
         abstain: float | None = None,
@@ -76,6 +77,11 @@ class TargetingDecision:
         given = locals()
         self.options = TargetingOptions(**{f.name: given[f.name] for f in fields(TargetingOptions)})
         self.destination = CustomerList("audience", database, table, if_exists, formats)
+        if not list(formats) and database is None and not report:
+            raise UserError(
+                "decision.formats=[], decision.database=null and decision.report=false: nothing would be written; give "
+                "one of them."
+            )
         self.report = report
 
     def check(self, predictions: UpliftPredictions) -> None:

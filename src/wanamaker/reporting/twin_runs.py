@@ -66,7 +66,14 @@ def read_refits(runs: list[Path]) -> list[Refit]:
                 f"decision.runs: run {run.name} was fitted to observed data and not to a twin (its data.twin is "
                 f"empty), so nothing is known about its truth. {HOW}."
             )
-        posterior = MixPosterior.read(run / "predictions" / MixPosterior.file_name)
+        path = run / "predictions" / MixPosterior.file_name
+        try:
+            posterior = MixPosterior.read(path)
+        except UserError as error:
+            raise UserError(
+                f"decision.runs: {path} cannot be read ({error.__cause__ or error}). Run that twin again, or move its "
+                "folder away."
+            ) from error
         refits.append(Refit(twin["replicate"], f"run {run.name}", posterior))
     return refits
 

@@ -131,12 +131,9 @@ def check_types(config: DictConfig) -> None:
                 continue
             if value_types.accepts(hints[key], value):
                 continue
-            shown = {None: "null", True: "true", False: "false"}.get(value, value) if _is_plain(value) else value
-            raise UserError(f"{path}.{key}={shown}: give {value_types.words(hints[key])}.")
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+            hint, wrong, place = value_types.innermost(hints[key], value, f"{path}.{key}")
+            shown = "null" if wrong is None else str(wrong).lower() if isinstance(wrong, bool) else wrong
+            raise UserError(f"{place}={shown}: give {value_types.words(hint) or 'something else'}.")
 
 
 def check_values(config: DictConfig, entry: str) -> None:
@@ -258,6 +255,21 @@ def check_trainer(config: DictConfig) -> None:
         raise UserError(
             "trainer.use_distributed_sampler=true: the data modules deal their rows to the ranks themselves, and "
             "Lightning's sampler would do it again. Leave it out."
+        )
+
+
+def check_workers(config: DictConfig) -> None:
+    """A loader process for each of a thousand workers takes a machine down before it reads a row.
+
+    Raises:
+        UserError: naming how many processors there are.
+    """
+    workers = config.data.get("num_workers") if isinstance(config.data, DictConfig) else None
+    processors = os.cpu_count() or 1
+    if workers is not None and not 0 <= workers <= max(32, 2 * processors):
+        raise UserError(
+            f"data.num_workers={workers}: processes that load data, for each rank; this machine has {processors} "
+            "processors. Give fewer; 0 loads in the training process."
         )
 
 

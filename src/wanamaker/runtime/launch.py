@@ -170,6 +170,7 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
     checks.check_sets(config)
     checks.check_types(config)
     checks.check_trainer(config)
+    checks.check_workers(config)
     devices = _devices_of_launcher(config) if in_rank() else checks.check_devices(config)
     nodes = int(config.trainer.get("num_nodes", 1))
     if nodes > 1 and not in_rank():

@@ -65,7 +65,7 @@ def accepts(hint: Any, value: Any) -> bool:
     if kind in _MAPPINGS:
         return isinstance(value, dict) and all(accepts(arguments[1], v) for v in value.values() if len(arguments) == 2)
     if kind is abc.Callable:
-        return not isinstance(value, bool | int | float | list)
+        return False  # what can be called has a `_target_`, and is no plain value
     # Of any other class there may be a way from a word or a mapping, and none from a number.
     return not isinstance(hint, type) or isinstance(value, str | list | dict)
 
@@ -74,6 +74,27 @@ def _accepts_items(kind: Any, arguments: tuple[Any, ...], value: list[Any]) -> b
     if kind is tuple and arguments and arguments[-1] is not Ellipsis:
         return len(value) == len(arguments) and all(map(accepts, arguments, value))
     return not arguments or all(accepts(arguments[0], item) for item in value)
+
+
+def innermost(hint: Any, value: Any, place: str) -> tuple[Any, Any, str]:
+    """Where within a value that is not accepted the mistake stands.
+
+    Returns:
+        The annotation, the value and the place of the smallest part that is wrong.
+    """
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for choice in choices:
+        kind, arguments = get_origin(choice) or choice, get_args(choice)
+        if isinstance(value, dict) and kind in _MAPPINGS and len(arguments) == 2:
+            parts = [(arguments[1], part, f"{place}.{key}") for key, part in value.items()]
+        elif isinstance(value, list) and kind in _LISTS and kind is not tuple and arguments:
+            parts = [(arguments[0], part, f"{place}[{i}]") for i, part in enumerate(value)]
+        else:
+            continue
+        for part in parts:
+            if not accepts(*part[:2]):
+                return innermost(*part)
+    return hint, value, place
 
 
 def words(hint: Any) -> str:

@@ -159,6 +159,30 @@ WRONG = {
         with_cell("age", 3, np.inf),
         {},
     ),
+    "column 'age' (numeric feature) holds numbers as large as 5e+39, above what can be learnt from; write numbers, or"
+    " leave the cells empty.": (with_cell("age", 3, 5e39), {}),
+    "column 'spend' (outcome) must hold numbers; it holds text, such as '3,5'. Write numbers without thousands"
+    " separators (1234.5), or name their decimal sign (data.decimal=',' or '.').": (changed(spend="3,5"), {}),
+    "column 'age' of campaign.csv holds numbers written as '0,5': write them without thousands separators (1234.5), or"
+    " name their decimal sign (data.decimal=',' or '.'). If they are names, list the column in"
+    " data.roles.categorical.": (
+        experiment_frame().assign(age=[f"{n % 40},5" for n in range(900)]),
+        {},
+    ),
+    "column 'age' of campaign.csv holds dates, such as '01.03.2020', which are no feature: write the days up to the"
+    " start of the campaign instead, or leave it out with data.roles.drop=[age].": (
+        experiment_frame().assign(age=[f"{1 + n % 28:02}.03.2020" for n in range(900)]),
+        {},
+    ),
+    "column 'paid' (cost) must hold numbers; it holds text, such as '1 EUR'.": (
+        experiment_frame().assign(paid="1 EUR"),
+        {"cost": "paid"},
+    ),
+    "column 'arm' of campaign.csv has 300 values, such as 'a0' and 'a99': more than there can be offers. Check"
+    " data.roles.treatment, or name the offers in data.roles.arms.": (
+        experiment_frame().assign(arm=[f"a{n % 300}" for n in range(900)]),
+        {"control": "a0"},
+    ),
     "column 'spend' (outcome) of campaign.csv is declared zero_inflated but holds -3: amounts are 0 or positive; net"
     " out refunds, or declare kind: continuous.": (
         with_cell("spend", 3, -3.0),
@@ -254,6 +278,9 @@ def test_a_missing_name_seen_in_training_is_a_category(tmp_path: Path) -> None:
             lambda f: f.rename(columns={"income": "incme"}),
             "lacks feature 'income', which the model was trained with. Did",
         ),
+        (lambda f: f[:0], "campaign.csv has no rows."),
+        (lambda f: f.assign(customer="x"), "has x in rows 1 and 2 of the table: one row stands for one customer"),
+        (lambda f: f.assign(age=["1", "old"] * 30), "must hold numbers; it holds text, such as 'old'."),
         (lambda f: f.assign(arm="letter"), "column 'arm' holds arm 'letter', which the model was not trained with"),
         (
             lambda f: f.assign(age="old"),
@@ -263,6 +290,14 @@ def test_a_missing_name_seen_in_training_is_a_category(tmp_path: Path) -> None:
 )
 def test_tables_a_model_cannot_read(tmp_path: Path, change, message: str) -> None:
     assert message in CASE.not_adopted(tmp_path, change(experiment_frame(60)))
+
+
+def test_customers_to_be_scored_are_looked_at_before_anything_is_written(tmp_path: Path) -> None:
+    frame = experiment_frame(60)[["customer", "age"]]
+    module(tmp_path, frame).preflight(["predict"])
+    for rows, said in ((frame[:0], "has no rows"), (frame.assign(customer=None), r"\(id\) is empty in 60 rows")):
+        with pytest.raises(UserError, match=said):
+            module(tmp_path, rows).preflight(["predict"])
 
 
 def test_adopting_its_own_schema_changes_nothing(tmp_path: Path) -> None:

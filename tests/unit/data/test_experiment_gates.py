@@ -117,11 +117,28 @@ def test_rates_and_auc() -> None:
     assert abs(rank_auc(score, target) - 0.5) < 4 * error  # 500 names of noise tell nothing
 
 
+def test_a_column_of_names(tmp_path: Path) -> None:
+    frame = experiment_frame(300).assign(email=[f"c{n}@x.org" for n in range(300)])
+    message = stopped(tmp_path, frame, checks={"arm_rows": 10})
+    assert "names: feature 'email' has" in message
+    assert "training rows: a name that hardly repeats teaches nothing" in message
+    assert "data.allow=[email] lets it through" in message
+    for more in ({"allow": ["email"]}, {"roles": {"categorical": ["email"]}}):
+        module(tmp_path, frame, checks={"arm_rows": 10}, **more).setup("fit")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"checks": {"smdd": 1}}, "data.checks.smdd is no option. Did you mean 'smd'?"),
         ({"checks": {"smd": "big"}}, "data.checks.smd='big' must be a number, 0 or more."),
+        ({"checks": {"smd": float("nan")}}, "data.checks.smd=nan must be a number, 0 or more."),
+        ({"checks": {"leak_auc": 95}}, "data.checks.leak_auc=95 must lie between 0.5 and 1; 0.95 is usual."),
+        ({"checks": {"outside": 20}}, "data.checks.outside=20 must lie between 0 and 1"),
+        ({"checks": {"clip": 0.7}}, "data.checks.clip=0.7 must lie between 0 and 0.5"),
+        ({"checks": {"rows": 0}}, "data.checks.rows=0 must be a whole number, 1 or more."),
+        ({"checks": {"arm_rows": 0.5}}, "data.checks.arm_rows=0.5 must be a whole number, 0 or more."),
+        ({"split": {"stratify": "no"}}, "data.split.stratify='no' must be true or false."),
         ({"allow": "leak"}, "data.allow='leak' must be a list of gates or columns, such as [leak]."),
         ({"allow": ["leek"]}, "data.allow names 'leek', which is neither a gate nor a feature. Did you mean 'leak'?"),
     ],
@@ -130,9 +147,11 @@ def test_mistakes_in_options(tmp_path: Path, options: dict, message: str) -> Non
     assert message in stopped(tmp_path, experiment_frame(300), **options)
 
 
-def test_features_that_tell_nothing_are_no_obstacle(tmp_path: Path) -> None:
+def test_features_that_tell_nothing_are_no_obstacle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frame = experiment_frame(600)[["customer", "arm", "visit", "spend"]]
-    module(tmp_path, frame.assign(empty=np.nan, same=1.0)).setup("fit")
+    with caplog.at_level("WARNING"):
+        module(tmp_path, frame.assign(empty=np.nan, same=1.0)).setup("fit")
+    assert "features 'empty', 'same' are empty or the same in every training row" in caplog.text
     data = module(tmp_path, frame)
     data.setup("fit")
     assert data.schema.numeric == data.schema.categorical == ()

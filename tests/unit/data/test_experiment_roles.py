@@ -46,6 +46,10 @@ MISTAKES = {
     "data.roles.drop='x' must be a list of columns, such as [x].": {"drop": "x"},
     "data.roles.drop names 'x' twice": {"drop": ["x", "x"]},
     "data.roles.arms: 'none' is the control, too": {"arms": {"any": ["none", "mail"]}},
+    "data.roles.arms={'mail': None} leaves an offer without values": {"arms": {"mail": None}},
+    "data.roles.arms: 'none' is the control (data.roles.control); give": {"arms": {"none": ["mail"]}},
+    "data.roles.arms.mail={'a': 1} must be a value of the treatment column, or a list": {"arms": {"mail": {"a": 1}}},
+    "data.roles.categorical names 'arm', which is declared as treatment and so no feature": {"categorical": ["arm"]},
     "data.roles.arms: 'mail' is in two offers": {"arms": {"a": ["mail"], "b": ["mail"]}},
     "data.roles.probabilities='even'; give null (estimate them), equal, or a mapping": {"probabilities": "even"},
     "data.roles.probabilities sum to 0.7": {"probabilities": {"none": 0.5, "mail": 0.2}},
@@ -74,6 +78,12 @@ def test_arms_and_their_probabilities() -> None:
     assert roles(probabilities=None).arm_probabilities(["none", "a"]) == ()
     with pytest.raises(UserError, match=r"data.roles.arms: 'd' is not among the values of column 'arm' of f. There"):
         roles(arms=["d"]).arm_values(["none", "b"], "f")
+    with pytest.raises(UserError, match=r"'leter' is not among the values of column 'arm' of f. Did you mean 'letter'"):
+        roles(arms=["leter"]).arm_values(["none"], "f", ["letter"])
+    with pytest.raises(UserError, match=r"There is 'False': put it in quotes \(data.roles.control=\"'False'\"\)"):
+        roles(control=False).arm_values(["False", "True"], "f")
+    with pytest.raises(UserError, match=r"There is '0.0': put it in quotes"):
+        roles(control=0.0).arm_values(["0.0", "1.0"], "f")
     with pytest.raises(UserError, match=r"probabilities lacks arm 'b'"):
         roles(probabilities={"a": 0.75, "none": 0.25}).arm_probabilities(["none", "a", "b"])
 

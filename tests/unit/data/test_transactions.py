@@ -289,6 +289,12 @@ def test_windows_that_overlap_or_lie_outside_are_refused(tmp_path: Path, change:
         ('a,2023-01-01,"1,5",x,r,buy,0', {}, r"row 19: column 'paid'.*'1,5'.*data.decimal=','"),
         ("a,2023-01-01,,x,r,buy,0", {}, r"row 19: column 'paid' \(amount\) is empty"),
         ("a,2023-01-01,1,x,r,buy,few", {}, r"row 19: column 'coins' \(numeric\) is 'few'"),
+        ("a,2023-01-01,1,x,r,buy,inf", {}, r"row 19: column 'coins' \(numeric\) is inf, in 1 of 18 rows"),
+        ("a,2023-01-01,1,x,r,buy,0", {"date_format": "YYYY-MM-DD"}, "data.roles.date_format='YYYY-MM-DD' tells no"),
+        ("a,2023-01-01,1,x,r,buy,0", {"date_format": "%d.%q"}, "data.roles.date_format='%d.%q' tells no whole date"),
+        ("a,2023-01-01,1,x,r,buy,0", {"date_format": 3}, "data.roles.date_format=3 tells no whole date"),
+        ("a,2023-01-01,1,x,r,buy,0", {"money_unit": ["EUR"]}, r"data.roles.money_unit=\['EUR'\]; give a word"),
+        ("a,2023-01-01,1,x,r,buy,0", {"operation": {"column": "kind"}}, "data.roles.operation names no value"),
         ("a,2023-01-01,-5,x,r,buy,0", {}, r"row 19: a purchase of -5.*operation.refund"),
         (
             "a,2023-01-01,5,x,r,buy,0",
@@ -483,6 +489,8 @@ def test_mistakes_of_the_data_module_are_named(tmp_path: Path) -> None:
     path = loyalty_file(tmp_path)
     with pytest.raises(UserError, match=r"data.outcomes=\['money'\]; choose from monetary"):
         loyalty(path, tmp_path, outcomes=["money"])
+    with pytest.raises(UserError, match="feature window alone, which is enough to score"):
+        loyalty(path, tmp_path, windows={"feature": ["2023-01-01", "2023-01-31"]}).preflight(["fit", "test"])
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match=r"Cannot write the table .*cache_dir"):

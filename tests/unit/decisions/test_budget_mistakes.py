@@ -8,6 +8,7 @@ from mix_example import example
 
 from wanamaker.decisions.budget import optimise_budget
 from wanamaker.decisions.budget_options import BudgetOptions, amount, pair
+from wanamaker.decisions.budget_tables import move_table
 from wanamaker.errors import UserError
 from wanamaker.predictions import Detections
 
@@ -35,6 +36,8 @@ FULL = ("channel", "series", "period")
         ({"linear": [{"name": "a", "max": 1}, {"name": "a", "max": 1}]}, "two entries named 'a'"),
         ({"bounds": ["TV"]}, "write a mapping from channel to value"),
         ({"starts": 0}, "decision.starts=0: a whole number, 1 or more"),
+        ({"seed": -1}, "decision.seed=-1: a whole number, 0 or more"),
+        ({"beat": 5}, "decision.beat=5 is for decision.objective=chance"),
     ],
 )
 def test_options_that_cannot_be(options: dict, message: str) -> None:
@@ -64,7 +67,10 @@ def test_options_that_cannot_be(options: dict, message: str) -> None:
             {"groups": [{"name": "n", "channels": ["TV"], "min_share": 0.5, "max_share": 0.4}]},
             "min_share 0.5 is above max_share 0.4",
         ),
+        ({"groups": [{"name": "n", "channels": [], "max": 1}]}, "groups 'n' limits nothing: its channels are empty"),
+        ({"groups": [{"name": "n", "series": 3, "max": 1}]}, "groups 'n'=3 must be a list of names"),
         ({"linear": [{"name": "co2", "max": 3}]}, "linear 'co2': give coefficients"),
+        ({"linear": [{"name": "co2", "coefficients": {}, "max": 3}]}, "linear 'co2': give coefficients"),
         ({"linear": [{"name": "co2", "coefficients": {"TV": "a"}, "max": 3}]}, "coefficients.TV='a' is not a number"),
         ({"periods": 100}, "periods=100.*a window that the data do not have"),
     ],
@@ -130,3 +136,13 @@ def test_amounts() -> None:
     assert amount("80%", 50.0, "x") == 40.0
     assert amount(7, 50.0, "x") == 7.0
     assert pair({"min": "10%", "max": None}, 50.0, "x") == (5.0, None)
+
+
+def test_one_draw_has_no_intervals_and_still_makes_tables() -> None:
+    """A model of one member, or max_draws=1: a cell of the tables must hold a number, not an array."""
+    plan = optimise_budget(example(draws=1), BudgetOptions())
+    moves = move_table(plan)
+    assert len(moves)
+    bounds = moves[[c for c in moves if c.startswith("brings_")]]
+    assert bounds.dtypes.eq(np.float64).all()
+    assert bounds.isna().all(axis=None)

@@ -92,6 +92,7 @@ def test_a_window_holds_the_periods_its_days_lie_in() -> None:
     [
         ({"start": "2031-01-01"}, "decision.start=2031-01-01 lies outside the predictions, which go from 2023-01-02"),
         ({"end": "soon"}, "decision.end='soon' is no date"),
+        ({"end": "2023-03"}, "decision.end='2023-03' is no date"),
         ({"series": "geo 2"}, "decision.series: there is no series 'geo 2'. Did you mean 'geo"),
         ({"split": ["tset"]}, "Did you mean 'test'"),
         ({"start": "2023-04-01", "end": "2023-03-02"}, "No row of the predictions"),

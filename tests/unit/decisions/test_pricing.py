@@ -187,6 +187,7 @@ def test_curves_pass_through_the_recommendation() -> None:
         ({"objective": "margin"}, "decision.objective='margin': choose from profit, revenue"),
         ({"siblings": "both"}, "decision.siblings='both'"),
         ({"series": ["store 9 | brand 9"]}, "there is no series 'store 9 | brand 9'"),
+        ({"series": []}, "decision.series is empty"),
         ({"bounds": [3, 2]}, "must be [low, high] with 0 < low < high"),
         ({"bounds": {"store 7": [1, 2]}}, "decision.bounds: there is no series 'store 7'"),
         ({"beyond": -0.1}, "decision.beyond=-0.1"),

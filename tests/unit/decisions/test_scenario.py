@@ -238,6 +238,8 @@ def test_presets_fit_are_skipped_aloud_or_refused() -> None:
         ({"display": {"set": 1, "start": "x"}}, "start='x' is no date"),
         ({"display": {"set": 1, "start": "2024-01-09", "end": "2024-01-02"}}, "lies before start"),
         ({"display": {"set": 1}, "series": "geo 7"}, "there is no series 'geo 7'"),
+        ({"display": {"set": 1}, "series": 3}, "there is no series '3'"),
+        ({"display": {"set": 1}, "series": []}, "series is empty, so nothing would change"),
         ({"media": "TV"}, "media='TV' names no media"),
         (3, "3 is no scenario"),
     ],
@@ -292,3 +294,17 @@ def test_presets_that_cannot_be_valued_do_not_stand_in_the_way() -> None:
     assert "up" in [o.scenario.name for o in result.outcomes]
     with pytest.raises(UserError, match="kpi_is"):
         compare_scenarios(odd, own, presets=PRESETS, use_presets=["price_reduction"], names={"discount": "display"})
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "options", "message"),
+    [
+        ({"baseline": {"media": {"TV": {"times": 2}}}}, {}, "decision.scenarios.baseline changes something"),
+        ({"s": {"media": {"TV": {"times": 2}}}}, {"kpi_is": "unit"}, "decision.kpi_is='unit': choose from units"),
+        ({"s": {"media": {"TV": {"times": 2}}}}, {"names": {"Digital": None}}, "decision.names.Digital=None: give"),
+        ({"s": {"media": {"TV": {"times": 2}}}}, {"names": {"Digital": []}}, "decision.names.Digital=.*: give"),
+    ],
+)
+def test_mistakes_around_the_scenarios(scenarios: dict, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compare_scenarios(example(), scenarios, **options)

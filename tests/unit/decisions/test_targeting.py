@@ -140,6 +140,8 @@ def test_the_written_predictions_give_the_same_audience(tmp_path: object) -> Non
         ({"draws": 1}, "decision.draws=1"),
         ({"target": "holdout"}, "decision.target names 'holdout'"),
         ({"evaluate_on": []}, "decision.evaluate_on is empty"),
+        ({"evaluate_on": ["all", "tset"]}, "decision.evaluate_on names 'tset'"),
+        ({"tolerance": -5}, "decision.tolerance=-5: a net value of 0 or more"),
     ],
 )
 def test_mistakes_in_the_options(given: dict, words: str) -> None:
@@ -150,6 +152,11 @@ def test_mistakes_in_the_options(given: dict, words: str) -> None:
 def test_a_cap_on_an_unknown_offer() -> None:
     with pytest.raises(UserError, match=r"decision.caps names the offer 'letter'.*coupon, notice"):
         plan_targeting(example(60).predictions, options(caps={"letter": 3}))
+
+
+def test_a_budget_where_nothing_costs_anything() -> None:
+    with pytest.raises(UserError, match=r"decision.budget=100 limits nobody.*coupon: 0.5, notice: 0.5"):
+        plan_targeting(example(60).predictions, options(budget=100, costs=None))
 
 
 def test_the_question_is_read_without_a_row() -> None:

@@ -233,6 +233,7 @@ def test_other_predictions_are_refused(tmp_path: Path) -> None:
     [
         ({"top_series": -1}, "top_series=-1"),
         ({"repeats": 0}, "repeats=0"),
+        ({"seed": -1}, "seed=-1"),
         ({"curve_periods": 1.5}, "curve_periods=1.5"),
         ({"formats": ["xlsx"]}, "xlsx"),
     ],

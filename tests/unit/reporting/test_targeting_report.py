@@ -173,6 +173,8 @@ def test_mistakes(tmp_path: Path) -> None:
         TargetingDecision().write(nothing, None, tmp_path, {}, RUN)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"decision.if_exists='overwrite'"):
         TargetingDecision(if_exists="overwrite")
+    with pytest.raises(UserError, match="nothing would be written"):
+        TargetingDecision(**BASE, formats=[], report=False)
     with pytest.raises(UserError, match=r"decision.table='a b'"):
         TargetingDecision(table="a b")
     with pytest.raises(UserError, match="needs a run_id"):

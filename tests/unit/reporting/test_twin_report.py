@@ -111,6 +111,11 @@ def test_folders_that_are_no_twins(original: MixPredictions, runs: Path, tmp_pat
     save(tmp_path / "observed" / "0", posterior, None)
     with pytest.raises(UserError, match="run 0 was fitted to observed data"):
         write(tmp_path / "observed", original, tmp_path / "out")
+    save(tmp_path / "cut" / "0", posterior, {"posterior": "posterior.nc", "replicate": 0})
+    cut = tmp_path / "cut" / "0" / "predictions" / MixPosterior.file_name
+    cut.write_bytes(cut.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"decision\.runs: .*posterior\.nc cannot be read .*Run that twin again"):
+        write(tmp_path / "cut", original, tmp_path / "out")
     with pytest.raises(UserError, match="these predictions have none"):
         write(runs, replace(original, posterior=None), tmp_path / "out")
     other = fitted_mix(SPEND, sales(SPEND, 9), seed=9, chains=2)

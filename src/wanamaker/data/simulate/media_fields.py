@@ -162,15 +162,22 @@ def folder_of(size: str, options: Any, **version: int) -> str:
     return f"{size}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def preset_named(presets: Mapping[str, T], preset: str) -> T:
+def preset_named(presets: Mapping[str, T], preset: str, place: str = "simulation") -> T:
     """A complete set of options by its name.
+
+    Args:
+        presets: by name.
+        preset: the name.
+        place: where what changes in it stands, for messages: the preset's name stands beside it.
 
     Raises:
         UserError: there is none, with the choices.
     """
     if preset not in presets:
-        known = ", ".join(presets)
-        raise UserError(f"preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(presets))}")
+        known, beside = ", ".join(presets), place.removesuffix("simulation")
+        raise UserError(
+            f"{beside}preset={preset!r} does not exist; choose one of {known}.{nearest(preset, list(presets))}"
+        )
     return presets[preset]
 
 
@@ -190,7 +197,7 @@ def changed_preset(presets: Mapping[str, T], preset: str, overrides: Mapping[str
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    start = preset_named(presets, preset)
+    start = preset_named(presets, preset, place)
     with placed(place):
         return changed(start, overrides or {}, place)
 
@@ -227,8 +234,10 @@ def changed_parts(
     Raises:
         UserError: an unknown name or option, with its place and the choices.
     """
-    if not wanted:
+    if wanted is None or wanted == {}:
         return tuple(start)
+    if wanted == []:
+        raise refuse(place, wanted, f"name at least one {word}, or leave it null to keep those of the preset.")
     known = {**known, **{part.name: part for part in start}}
     if isinstance(wanted, Mapping):
         mine = [part.name for part in start]

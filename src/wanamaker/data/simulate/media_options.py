@@ -45,6 +45,10 @@ RESERVED = frozenset(
 """Names of columns that a panel may have; neither a channel nor the KPI can take one."""
 
 
+COLUMNS = ("spend", "impressions", "reach", "frequency")
+"""What a channel's columns are called, after its name."""
+
+
 @dataclass(frozen=True)
 class Endogeneity:
     """Four independent ways in which spend chases demand; each a strength, 0 is off. See `media_spend`.
@@ -60,10 +64,10 @@ class Endogeneity:
         cap: Largest multiplier of feedback and bidding; 1 / cap is the smallest.
     """
 
-    budget_feedback: float = number(0.0, 0)
-    anticipation: float = number(0.0, 0)
-    bursts: float = number(0.0, 0)
-    bidding: float = number(0.0, 0)
+    budget_feedback: float = number(0.0, 0, 100)
+    anticipation: float = number(0.0, 0, 100)
+    bursts: float = number(0.0, 0, 100)
+    bidding: float = number(0.0, 0, 100)
     review: int = whole(4, 1)
     window: int = whole(4, 1)
     horizon: int = whole(3, 1)
@@ -114,7 +118,7 @@ class Season:
     holidays: float = number(0.3, 0, 2)
     growth: float = number(0.04, -1, 1)
     wander: float = number(0.02, 0, 1)
-    spikes: float = number(0.0, 0)
+    spikes: float = number(0.0, 0, 366)
     spike_size: float = number(0.25, 0, 2)
 
     __post_init__ = check_fields
@@ -272,6 +276,8 @@ class PanelSimulation:
             raise refuse("channels", doubles, "each name once.")
         if taken := sorted(RESERVED & {*names, self.kpi}):
             raise refuse("channels" if taken[0] in names else "kpi", taken[0], "a column has this name; take another.")
+        if self.kpi in {f"{name}_{what}" for name in names for what in COLUMNS}:
+            raise refuse("kpi", self.kpi, "a column of a channel has this name; take another.")
         if self.link == "identity" and self.noise.family == "lognormal":
             raise refuse("noise.family", "lognormal", "multiplicative noise goes with link=log; choose gaussian.")
         self._check_endogeneity()
@@ -281,6 +287,8 @@ class PanelSimulation:
             start = datetime.date.fromisoformat(self.start)
         except ValueError as error:
             raise refuse("start", self.start, "give a date such as 2021-01-04.") from error
+        if not 1900 <= start.year <= 2100:
+            raise refuse("start", self.start, "give a date from 1900 to 2100, such as 2021-01-04.")
         if self.period == "week" and start.weekday() != 0:
             monday = start - datetime.timedelta(days=start.weekday())
             raise refuse("start", self.start, f"weeks begin on Mondays; give {monday}.")

@@ -269,7 +269,7 @@ def panel_simulation(
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    start = preset_named(PRESETS, preset)
+    start = preset_named(PRESETS, preset, place)
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
     channels = changed_parts(
         start.channels, CHANNELS, Channel(), values.pop("channels", None), f"{place}.channels", "channel"

@@ -77,7 +77,7 @@ def uplift_simulation(
     Raises:
         UserError: an unknown preset or option, a value out of range, with its place and the choices.
     """
-    start = preset_named(PRESETS, preset)
+    start = preset_named(PRESETS, preset, place)
     values = {name: value for name, value in (overrides or {}).items() if value is not None}
     with placed(place):
         arms = changed_parts(start.arms, ARMS, Arm(), values.pop("arms", None), f"{place}.arms", "offer")

@@ -81,7 +81,8 @@ class EffectPrior:
             given = {**free, **table}
         elif given is None:
             given = DEFAULTS[self.kind]
-        made = site("prior", given if channels else ["lognormal", 1.0, 1.0], channels, "channel", "model.net.effect")
+        positive = ["lognormal", 1.0, 1.0]
+        made = site("prior", given if channels else positive, channels, "channel", "model.net.effect", positive)
         return replace(made, name="effect")
 
     def _shares(self, schema: PanelSchema, spend_sum: Tensor) -> list[list[Any]]:
@@ -147,5 +148,8 @@ def effect_prior(options: Mapping[str, Any], schema: PanelSchema) -> EffectPrior
     kind = options.get("kind", "contribution")
     if kind not in KINDS:
         raise UserError(f"model.net.effect.kind={kind!r}: choose from {', '.join(KINDS)}.")
+    informed = options.get("spend_informed", False)
+    if not isinstance(informed, bool):
+        raise UserError(f"model.net.effect.spend_informed={informed!r}: give true or false.")
     returns = torch.tensor(schema.paid, dtype=torch.bool) & (kind in ("roi", "mroi"))
-    return EffectPrior(kind, options.get("prior"), bool(options.get("spend_informed", False)), returns)
+    return EffectPrior(kind, options.get("prior"), informed, returns)

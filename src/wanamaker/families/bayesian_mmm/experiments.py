@@ -14,6 +14,8 @@ Axis letters: N draws, E tests, G series, T periods, Q columns, V shared coeffic
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -77,46 +79,89 @@ def parse_experiments(options: Sequence[Mapping[str, Any]], schema: PanelSchema)
     made = []
     for i, given in enumerate(options):
         key = f"model.net.experiments[{i}]"
-        if unknown := sorted(set(given) - _KEYS):
+        if not isinstance(given, Mapping):
+            raise UserError(f"{key}={given!r}: write a mapping, {{channel: tv, start: 2022-03-07, ...}}.")
+        if unknown := sorted(set(map(str, given)) - _KEYS):
             raise UserError(f"{key}: unknown {', '.join(unknown)}; there are {', '.join(sorted(_KEYS))}.")
         if missing := [name for name in ("channel", "start", "end", "lift", "interval") if given.get(name) is None]:
             raise UserError(f"{key} lacks {', '.join(missing)}.")
         if given["channel"] not in schema.media:
             raise UserError(f"{key}.channel={given['channel']!r} is no channel; there are {', '.join(schema.media)}.")
-        wanted = given.get("series")
-        if absent := sorted(set(wanted or ()) - set(schema.series)):
-            raise UserError(f"{key}.series: {', '.join(absent[:5])} is not in the panel, which has "
-                            f"{', '.join(schema.series[:5])}{', ...' if len(schema.series) > 5 else ''}.")  # fmt: skip
         start, end, until = (_day(given.get(n), f"{key}.{n}") for n in ("start", "end", "until"))
         assert start is not None
         assert end is not None
         if end < start or (until is not None and until < end):
             raise UserError(f"{key}: start {start}, end {end}, until {until} must ascend.")
-        factor, media = given.get("factor"), given.get("media")
+        factor, media = (_number(given.get(n), f"{key}.{n}") for n in ("factor", "media"))
         if (factor is None) == (media is None) or min(factor or 0.0, media or 0.0) < 0:
             raise UserError(
                 f"{key}: give factor (0 compares with no media) or media (an amount), at least 0, not both."
             )
-        low, high = (float(v) for v in given["interval"])
-        level = float(given.get("level") or 0.9)
-        if not (low < high and 0 < level < 1 and low <= float(given["lift"]) <= high):
-            raise UserError(f"{key}: interval [{low:g}, {high:g}] at level {level:g} must ascend and hold the lift "
-                            f"{float(given['lift']):g}.")  # fmt: skip
-        series = tuple(range(len(schema.series))) if wanted is None else tuple(schema.series.index(s) for s in wanted)
+        lift, low, high, level = _measured(given, key)
+        if factor is not None and factor > 1 and low > 0:
+            raise UserError(
+                f"{key}: lift is the KPI of the file minus that of the comparison, and factor={factor:g} compares with "
+                f"more media, so interval [{low:g}, {high:g}] has the wrong sign: media do not lower the KPI. Turn the "
+                "sign, or compare with less media (0: none)."
+            )
+        series = _series(given.get("series"), f"{key}.series", schema)
         se = (high - low) / (2 * NormalDist().inv_cdf(0.5 + level / 2))
         name = given.get("name") or f"{given['channel']} {start} to {end}"
         channel = schema.media.index(given["channel"])
-        made.append(Experiment(str(name), channel, series, start, end, until, factor, media, float(given["lift"]), se))
+        made.append(Experiment(str(name), channel, series, start, end, until, factor, media, lift, se))
     if len({e.name for e in made}) < len(made):
         raise UserError("model.net.experiments: two tests have the same name; give each a name of its own.")
     return tuple(made)
 
 
+def _measured(given: Mapping[str, Any], key: str) -> tuple[float, float, float, float]:
+    """Lift, interval and its level."""
+    ends = given["interval"]
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2:
+        raise UserError(f"{key}.interval={ends!r}: write the two ends of the interval, such as [8000, 16000].")
+    low, high = (_number(v, f"{key}.interval") for v in ends)
+    lift, level = _number(given["lift"], f"{key}.lift"), _number(given.get("level"), f"{key}.level")
+    level = 0.9 if level is None else level
+    if not 0 < level < 1:
+        raise UserError(f"{key}.level={level:g}: give the probability of the interval between 0 and 1, such as 0.9.")
+    if low is None or high is None or lift is None or not (low < high and low <= lift <= high):
+        raise UserError(f"{key}: interval {list(ends)} must ascend and hold the lift {given['lift']}.")
+    return lift, low, high, level
+
+
+def _series(wanted: Any, key: str, schema: PanelSchema) -> tuple[int, ...]:
+    """Numbers of the series of a test; None is all."""
+    if wanted is None:
+        return tuple(range(len(schema.series)))
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not wanted:
+        raise UserError(f"{key}={wanted!r}: write a list of series, such as [{schema.series[0]}], or null for all.")
+    names = [str(name) for name in wanted]  # a store called 12 is a number in a recipe
+    if absent := sorted(set(names) - set(schema.series)):
+        raise UserError(
+            f"{key}: {', '.join(absent[:5])} is not in the panel, which has {', '.join(schema.series[:5])}"
+            f"{', ...' if len(schema.series) > 5 else ''}."
+        )
+    if len(set(names)) < len(names):
+        raise UserError(f"{key}={names}: name each series once.")
+    return tuple(schema.series.index(name) for name in names)
+
+
+def _number(value: Any, key: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{key}={value!r}: give a number.")
+    return float(value)
+
+
 def _day(value: Any, key: str) -> np.datetime64 | None:
     if value is None:
         return None
+    text = str(value)[:10]
     try:
-        return np.datetime64(str(value)[:10], "D")
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):  # numpy would take 2022-03 for its first day
+            raise ValueError(text)
+        return np.datetime64(text, "D")
     except ValueError as error:
         raise UserError(f"{key}={value!r} is no date; write 2022-03-07.") from error
 
@@ -155,6 +200,12 @@ def bind(
                 f"model.net.experiments: the test {test.name!r}, {test.start} to {test.end}, lies outside the panel, "
                 f"{dates[0]} to {_last_day(dates)}: bring the data of that time, or leave the test out."
             )
+        for word, day in (("ends", test.end), ("counts KPI until", test.until)):
+            if day is not None and day > _last_day(dates):  # its lift is of more periods than are there
+                raise UserError(
+                    f"model.net.experiments: the test {test.name!r} {word} {day}, after the panel's last day "
+                    f"{_last_day(dates)}: bring the data of that time, or give the lift up to then."
+                )
         last = int(np.flatnonzero(inside)[-1])
         until = min(len(dates) - 1, last + lags) if test.until is None else int(np.flatnonzero(dates <= test.until)[-1])
         counted = np.zeros(len(dates))

@@ -85,10 +85,13 @@ class PosteriorFit(nn.Module):
 
     @property
     def engine(self) -> str:
-        """What the draws come from: svi, hmc, nuts."""
-        if self.chain_draws is not None and self.stage == "done":
-            return "nuts" if self.options.engine == "nuts" else "hmc"
-        return "svi"
+        """What the draws come from: svi, hmc, nuts. Chains that were cut short to keep the guide are no draws."""
+        o = self.options
+        hmc = self._hmc is not None
+        whole = not hmc or self.progress >= o.guide_steps + o.warmup + o.draws  # NUTS samples all in one step
+        if self.stage != "done" or o.engine == "svi" or self.chain_draws is None or not whole:
+            return "svi"
+        return "nuts" if o.engine == "nuts" else "hmc"
 
     @property
     def total_steps(self) -> int:

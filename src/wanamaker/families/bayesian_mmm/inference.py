@@ -10,6 +10,7 @@ A run has four stages, counted in steps of the trainer:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wanamaker.errors import UserError
@@ -71,7 +72,7 @@ class Inference:
                 raise UserError(f"model.inference.{name}={getattr(self, name)!r}: choose from {', '.join(known)}.")
         whole = {
             "rank": 1, "mode_steps": 1, "svi_steps": 1, "particles": 2, "khat_draws": 200, "svi_draws": 10, "thin": 1,
-            "nuts_chains": 1, "nuts_warmup": 1, "nuts_draws": 1, "chunk_bytes": 2**20,
+            "nuts_chains": 1, "nuts_warmup": 1, "nuts_draws": 4, "chunk_bytes": 2**20, "seed": 0,
         }  # fmt: skip
         for name, least in whole.items():
             value = getattr(self, name)
@@ -82,8 +83,10 @@ class Inference:
         if self.draws % self.thin:
             raise UserError(f"model.inference.thin={self.thin} does not divide draws={self.draws}.")
         for name in ("svi_rate", "khat_limit"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"model.inference.{name}={getattr(self, name)!r}: give a number above 0.")
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
+                raise UserError(f"model.inference.{name}={value!r}: give a number above 0.")
         self.hmc()
 
     def hmc(self) -> HMCOptions:

@@ -78,7 +78,7 @@ def _check_rows(model: MixModel, data: Any) -> None:
         raise UserError(
             f"The training window has {rows} {unit} for {needed} parameters: the result would be the prior. "
             "Train on more periods (data.split, a longer file), or model fewer channels, controls, seasonal columns "
-            " (data.seasonality) or knots of the trend (data.trend)."
+            "(data.seasonality) or knots of the trend (data.trend)."
         )
     if G > 1:
         together = mask.astype(np.float32) @ mask.T.astype(np.float32)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from wanamaker.data.media_panel import MediaPanel, PanelSchema
 from wanamaker.data.panel_scales import PanelScales
 from wanamaker.errors import UserError
-from wanamaker.families.bayesian_mmm.checks import check_kpi, check_media
+from wanamaker.families.bayesian_mmm.checks import check_kpi, check_media, check_total
 from wanamaker.families.bayesian_mmm.collapsed import (
     FixedGram,
     Shared,
@@ -217,6 +217,8 @@ class MixModel(nn.Module):
         self.usual_frequency.copy_(self.scales.usual_frequency(panel, learnt)[self.media.by_frequency].double())
         self.media.usual_frequency = self.usual_frequency.clone()
         self.kpi_sum.fill_(float(np.where(learnt, panel.kpi, 0.0).astype(np.float64).sum()))
+        shares = self.effect.needs_totals and not bool(self.effect.returns.all())
+        check_total(self.schema, float(self.kpi_sum), shares)
         spend = np.where(learnt[..., None], panel.spend, 0.0).astype(np.float64).sum((0, 1))
         self.spend_sum.copy_(torch.from_numpy(spend))
         self.flat = FlatSites(model_sites(self))

@@ -21,6 +21,7 @@ from wanamaker.metrics.forecast import ForecastMetrics, season_length, seasonal_
 from wanamaker.nn.ranks import over_ranks
 from wanamaker.predictions import MixPosterior, MixPredictions, MixResponse
 
+from .checks import check_idle_options, check_shares
 from .collapsed import same
 from .export import predictions_of, response_of
 from .fit import PosteriorFit
@@ -54,7 +55,7 @@ class BayesianMixModule(LightningModule):
         optimizer: parameters -> optimiser of the mode and svi stages; its rate is that of the mode.
         inference: options of `Inference`.
         draws: posterior draws that predictions and decisions get, evenly chosen from all.
-        gradient_clip: largest norm of a gradient in the svi stage.
+        gradient_clip: largest norm of a gradient in the svi stage, above 0.
     """
 
     predicts = MixPredictions.kind
@@ -70,6 +71,8 @@ class BayesianMixModule(LightningModule):
         super().__init__()
         if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
             raise UserError(f"model.draws={draws!r}: give a whole number of at least 2.")
+        if isinstance(gradient_clip, bool) or not isinstance(gradient_clip, int | float) or not gradient_clip > 0:
+            raise UserError(f"model.gradient_clip={gradient_clip!r}: give a number above 0; inf clips nothing.")
         self.automatic_optimization = False  # the sampling stages have no gradient step
         self.net = net
         self.make_optimizer = optimizer
@@ -103,10 +106,12 @@ class BayesianMixModule(LightningModule):
         """
         if "fit" not in stages:
             return
+        check_idle_options(self.net)
         _check_batches(data)
         if hasattr(data, "panel") and not self.net.built:
             data.setup("fit")
             self._build(data.schema, data)
+            check_shares(self.net)
             self.net.fit_scales(data.panel, data.train_mask)
             check_memory(self.net, self.inference, data, self.num_draws, tell=False)
             if self.net.experiments:  # lift tests must lie in the panel
@@ -199,11 +204,18 @@ class BayesianMixModule(LightningModule):
             optimizer.step()  # without gradients nothing moves; the trainer counts a step
             shown = {f"train/{name}": value for name, value in fit.sampling_numbers().items()}
             shown["train/loss"] = -shown.pop("train/log_density") / float(data.mask.sum())
-        else:
+        elif stage == "nuts":
             fit.nuts(data, self._base)
             optimizer.zero_grad()
             optimizer.step()
             shown = {}
+        else:  # the checkpoint is that of a fit that has ended, or the options now are content with its guide
+            rank_zero_info("The fit of this checkpoint has ended: nothing is left to do.")
+            optimizer.zero_grad()
+            optimizer.step()  # a step for the trainer, which saves after steps only
+            self._finish(data)
+            self.trainer.should_stop = True
+            return
         fit.progress += 1
         self._between_stages(data)
         if fit.stage == "done":

@@ -77,7 +77,7 @@ def model_sites(model: MixModel) -> list[Site]:
     """All parameters of a built model, in order; priors on media are in the units of the channels' usual media."""
 
     def prior_of(name: str, default: Any, labels: list[str], axis: str = "") -> Site:
-        return site(name, model.prior_options.get(name, default), labels, axis)
+        return site(name, model.prior_options.get(name, default), labels, axis, default=default)
 
     schema = model.schema
     assert schema is not None

@@ -25,6 +25,8 @@ from torch import Tensor
 from wanamaker.errors import UserError
 
 KINDS = {"lognormal": 2, "halfnormal": 1, "normal": 2, "logitnormal": 2, "beta": 2}
+SHARES = ("logitnormal", "beta")
+"""Kinds whose values lie in (0, 1)."""
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -112,7 +114,14 @@ class Site:
         return (a * log_p + b * log_q - norm).sum(-1)
 
 
-def site(name: str, given: Any, labels: Sequence[str], axis: str = "", where: str = "model.net.priors") -> Site:
+def site(
+    name: str,
+    given: Any,
+    labels: Sequence[str],
+    axis: str = "",
+    where: str = "model.net.priors",
+    default: Sequence[Any] | None = None,
+) -> Site:
     """A parameter with the prior that a recipe gives, one number per label.
 
     Args:
@@ -121,26 +130,43 @@ def site(name: str, given: Any, labels: Sequence[str], axis: str = "", where: st
         labels: of the K entries.
         axis: what they are.
         where: for messages.
+        default: the prior of the parameter where nothing is given, whose values are those that it can take; None is
+            any number.
 
     Raises:
-        UserError: an unknown kind or label, a wrong number of parameters, or one out of range.
+        UserError: an unknown kind or label, a wrong number of parameters, or one out of range; a prior of values that
+            the parameter cannot take.
     """
     table = dict(given) if isinstance(given, Mapping) else {"default": given}
     unknown = set(table) - {"default", *labels}
     if unknown or ("default" not in table and set(labels) - set(table)):
-        wrong = sorted(unknown) or sorted(set(labels) - set(table))
+        wrong = sorted(map(str, unknown)) or sorted(set(labels) - set(table))
+        named = [label for label in labels if label]
+        there = f"none of {', '.join(named)}." if named else "no part of it, it is one number: write [kind, numbers]."
         raise UserError(
-            f"{where}.{name}: {', '.join(map(str, wrong))} is "
-            + (f"none of {', '.join(labels)}." if unknown else "not given, and there is no default.")
+            f"{where}.{name}: {', '.join(wrong)} is " + (there if unknown else "not given, and there is no default.")
         )
     rows = [_parsed(f"{where}.{name}", table.get(label, table.get("default"))) for label in labels]
     kinds = {kind for kind, _ in rows}
     if len(kinds) > 1:
         raise UserError(f"{where}.{name} mixes the kinds {', '.join(sorted(kinds))}: use one kind for all entries.")
     kind = kinds.pop() if kinds else _parsed(f"{where}.{name}", table["default"])[0]
+    if default is not None and kind not in (fitting := kinds_like(str(default[0]))):
+        lies = "between 0 and 1" if fitting == SHARES else "above 0"
+        raise UserError(
+            f"{where}.{name}={given!r}: it lies {lies}, and {kind} allows more. Choose from {', '.join(fitting)}, such "
+            f"as {list(default)}."
+        )
     numbers = torch.tensor([values + [0.0] * (2 - len(values)) for _, values in rows], dtype=torch.float64)
     numbers = numbers.reshape(len(labels), 2)
     return Site(name, kind, numbers[:, 0].contiguous(), numbers[:, 1].contiguous(), axis)
+
+
+def kinds_like(kind: str) -> tuple[str, ...]:
+    """Kinds of prior whose values a parameter can take that has this one by default."""
+    if kind == "normal":
+        return tuple(KINDS)
+    return SHARES if kind in SHARES else tuple(k for k in KINDS if k != "normal")
 
 
 def _parsed(key: str, given: Any) -> tuple[str, list[float]]:
@@ -149,6 +175,8 @@ def _parsed(key: str, given: Any) -> tuple[str, list[float]]:
     kind, values = given[0], list(given[1:])
     if len(values) != KINDS[kind] or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         raise UserError(f"{key}={given!r}: {kind} takes {KINDS[kind]} number(s).")
+    if endless := [v for v in values if math.isinf(v)]:
+        raise UserError(f"{key}={given!r}: {endless[0]} is no number of a prior; give a large one instead, such as 10.")
     positive = {"lognormal": [0, 1], "halfnormal": [0], "normal": [1], "logitnormal": [1], "beta": [0, 1]}[kind]
     low = [values[i] for i in positive if not values[i] > 0]
     if low or (kind == "logitnormal" and not 0 < values[0] < 1):

@@ -29,7 +29,7 @@ def block_weights(members: int, train_periods: np.ndarray, block: int, kind: str
         generator: on the CPU; the weights are a function of its seed alone.
 
     Raises:
-        UserError: an unknown kind or a block below 1.
+        UserError: an unknown kind, or a block below 1 or longer than the training window.
     """
     if kind not in KINDS:
         raise UserError(f"model.bootstrap={kind!r}: choose from {', '.join(KINDS)}.")
@@ -41,6 +41,11 @@ def block_weights(members: int, train_periods: np.ndarray, block: int, kind: str
     if kind == "none" or members == 1:
         weights[:, where] = 1.0
         return weights
+    if block > count:  # one block is every period: all members would see the same data, and intervals miss that part
+        raise UserError(
+            f"model.bootstrap_block={block}: a block is longer than the {count} training periods; lower it, or switch "
+            "resampling off with model.bootstrap=none."
+        )
     number = -(-count // block)
     for member in range(members):
         # Another place of the block borders for each member, so that no border is special.

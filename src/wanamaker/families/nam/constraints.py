@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wanamaker.errors import UserError
+from wanamaker.families.nam.options import is_number
 from wanamaker.nn.ranks import over_ranks
 
 if TYPE_CHECKING:
@@ -36,12 +37,38 @@ def _index(names: Iterable[str], known: tuple[str, ...], what: str) -> list[int]
 
 
 def _bounds(entry: object, place: str) -> tuple[float, float]:
-    low, high = (entry.get("min"), entry.get("max")) if isinstance(entry, Mapping) else tuple(entry)  # type: ignore[misc]
-    low = float("-inf") if low is None else float(low)
-    high = float("inf") if high is None else float(high)
+    """(low, high) of {min, max} or [min, max], in which null is open."""
+    place = f"model.constraints.{place}={entry}"
+    if isinstance(entry, Mapping):
+        unknown = [str(key) for key in entry if key not in ("min", "max")]
+        if unknown:
+            raise UserError(f"{place}: {', '.join(unknown)} is no bound; give min and max.")
+        given = [entry.get("min"), entry.get("max")]
+    else:
+        given = list(entry) if isinstance(entry, list | tuple) else []
+    if len(given) != 2 or not all(bound is None or is_number(bound) for bound in given) or given == [None, None]:
+        raise UserError(f"{place}: give bounds, {{min: 1, max: 2}} or [1, 2]; one of them may be null.")
+    low = float("-inf") if given[0] is None else float(given[0])
+    high = float("inf") if given[1] is None else float(given[1])
     if not low < high:
-        raise UserError(f"model.constraints.{place}: the lower bound {low} is not below the upper bound {high}.")
+        raise UserError(f"{place}: the lower bound {low} is not below the upper bound {high}.")
     return low, high
+
+
+def _all_bounds(entries: Mapping[str, object], what: str) -> dict[str, tuple[float, float]]:
+    return {name: _bounds(entry, f"{what}.{name}") for name, entry in entries.items()}
+
+
+def _weight(value: float) -> float:
+    if not is_number(value) or value < 0:  # a negative one would reward what is to be avoided
+        raise UserError(f"model.constraints: weight={value}; give a number of at least 0, and 0 switches it off.")
+    return value
+
+
+def _points(value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"model.constraints: points={value}; a grid needs a whole number of at least {least}.")
+    return value
 
 
 def _outside(value: Tensor, bounds: list[tuple[float, float]]) -> Tensor:
@@ -72,16 +99,27 @@ class MinimumRoi(nn.Module):
 
     def __init__(self, channels: Mapping[str, object], weight: float = 10.0) -> None:
         super().__init__()
-        self.bounds = {name: _bounds(entry, f"roi.{name}") for name, entry in channels.items()}
-        self.weight = weight
+        self.bounds = _all_bounds(channels, "roi")
+        if not self.bounds:
+            raise UserError("model.constraints.roi.channels is empty: name channels and bounds, {tv: {min: 1.2}}.")
+        self.weight = _weight(weight)
 
-    def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
-        """Penalty [M]."""
+    def check(self, net: NamNet) -> list[int]:
+        """Places of the channels in a built net's schema.
+
+        Raises:
+            UserError: a name that the data do not have, or a channel without spend.
+        """
         schema = net.schema
         channel = _index(self.bounds, schema.media, "roi")
         unpaid = [schema.media[c] for c in channel if not schema.paid[c]]
         if unpaid:
             raise UserError(f"model.constraints.roi: {', '.join(unpaid)} is organic; without spend it has no return.")
+        return channel
+
+    def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
+        """Penalty [M]."""
+        schema, channel = net.schema, self.check(net)
         first = len(net.part_names) - len(schema.media)
         gain = effect_on_mean(output, torch.tensor(channel) + first, net.link)
         gain = (gain * net.scales.kpi_scale[batch.series][:, None]).sum(1) * schema.kpi_value  # [M, n]
@@ -103,9 +141,27 @@ class ContributionShare(nn.Module):
         self, parts: Mapping[str, object] | None = None, media_total: object | None = None, weight: float = 1000.0
     ) -> None:
         super().__init__()
-        self.bounds = {name: _bounds(entry, f"share.{name}") for name, entry in (parts or {}).items()}
+        self.bounds = _all_bounds(parts or {}, "share")
         self.total = None if media_total is None else _bounds(media_total, "share.media_total")
-        self.weight = weight
+        if not self.bounds and self.total is None:
+            raise UserError(
+                "model.constraints.share bounds nothing: give parts, such as {tv: [0, 0.2]}, or media_total."
+            )
+        if self.total is not None:
+            _check_fraction(self.total, "media_total")
+        self.weight = _weight(weight)
+
+    def check(self, net: NamNet) -> None:
+        """Compare the names with those of a built net.
+
+        Raises:
+            UserError: a part that the data do not have, or a channel's share that is no fraction.
+        """
+        _index(self.bounds, net.part_names, "share")
+        for name in set(self.bounds) & set(net.schema.media):
+            _check_fraction(self.bounds[name], name)
+        if self.total is not None and not net.schema.media:
+            raise UserError("model.constraints.share.media_total: the data have no media; leave it out.")
 
     def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
         """Penalty [M]."""
@@ -126,6 +182,15 @@ class ContributionShare(nn.Module):
         return self.weight * penalty
 
 
+def _check_fraction(bounds: tuple[float, float], name: str) -> None:
+    low, high = bounds
+    if low >= 1 or (high > 1 and high != float("inf")) or high <= 0:
+        raise UserError(
+            f"model.constraints.share.{name}=[{low}, {high}]: a share of media lies between 0 and 1; 5 per cent is "
+            "0.05."
+        )
+
+
 class ElasticityBounds(nn.Module):
     """Price elasticities d log E[kpi] / d log price between bounds, over the range of prices seen.
 
@@ -137,8 +202,26 @@ class ElasticityBounds(nn.Module):
 
     def __init__(self, prices: Mapping[str, object], weight: float = 10.0, points: int = 9) -> None:
         super().__init__()
-        self.bounds = {name: _bounds(entry, f"elasticity.{name}") for name, entry in prices.items()}
-        self.weight, self.points = weight, points
+        self.bounds = _all_bounds(prices, "elasticity")
+        if not self.bounds:
+            raise UserError("model.constraints.elasticity.prices is empty: name prices and bounds, {own: [-3, -0.5]}.")
+        self.weight, self.points = _weight(weight), _points(points, 2)
+
+    def check(self, net: NamNet) -> None:
+        """Compare names and signs with those of a built net.
+
+        Raises:
+            UserError: a price that the data do not have, or bounds on the side of 0 that its direction rules out.
+        """
+        directions = net.schema.price_direction
+        for name, place in zip(self.bounds, _index(self.bounds, net.schema.price, "elasticity"), strict=True):
+            low, high = self.bounds[name]
+            if (directions[place] < 0 and low >= 0) or (directions[place] > 0 and high <= 0):
+                sign = "at most" if directions[place] < 0 else "at least"
+                raise UserError(
+                    f"model.constraints.elasticity.{name}=[{low}, {high}]: the direction of this price makes its "
+                    f"elasticity {sign} 0; change the signs, or data.roles.price.{name}.direction."
+                )
 
     def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
         """Penalty [M]."""
@@ -178,7 +261,7 @@ class Smoothness(nn.Module):
 
     def __init__(self, weight: float = 1.0, points: int = 33) -> None:
         super().__init__()
-        self.weight, self.points = weight, points
+        self.weight, self.points = _weight(weight), _points(points, 3)  # a second difference
 
     def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
         """Penalty [M]."""
@@ -202,7 +285,7 @@ class OutputPenalty(nn.Module):
 
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__()
-        self.weight = weight
+        self.weight = _weight(weight)
 
     def forward(self, net: NamNet, batch: MediaBatch, output: MixOutput) -> Tensor:
         """Penalty [M]."""

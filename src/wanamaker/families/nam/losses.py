@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +37,17 @@ class Likelihood(nn.Module):
                 f"model.loss={type(self).__name__} needs model.net.link={self.links[0]}, not {link!r}: its mean must "
                 "be positive."
             )
+
+    def check_kpi(self, kpi: np.ndarray, name: str) -> None:
+        """Refuse a KPI that has no density, here none.
+
+        Args:
+            kpi: every observed value.
+            name: of the KPI.
+
+        Raises:
+            UserError: naming such a value and a likelihood that takes it.
+        """
 
     def log_mean_shift(self, log_noise: Tensor) -> Tensor:
         """What is added to eta so that exp(eta) is the mean [M, B]; 0 but for the lognormal."""
@@ -73,8 +85,11 @@ class StudentT(Likelihood):
 
     def __init__(self, degrees: float = 5.0) -> None:
         super().__init__()
-        if degrees <= 2:
-            raise UserError(f"model.loss.degrees={degrees}: must be above 2, or the noise has no variance.")
+        if not 2 < degrees <= 1e6:
+            raise UserError(
+                f"model.loss.degrees={degrees}: must be above 2, or the noise has no variance; from some hundred on it "
+                "is Gaussian (model.loss._target_=wanamaker.families.nam.losses.Gaussian)."
+            )
         self.degrees = degrees
 
     def forward(self, eta: Tensor, log_noise: Tensor, kpi: Tensor, scale: Tensor, link: str) -> Tensor:
@@ -98,6 +113,15 @@ class LogNormal(Likelihood):
 
     links = ("log",)
 
+    def check_kpi(self, kpi: np.ndarray, name: str) -> None:
+        wrong = kpi[kpi <= 0]
+        if len(wrong):
+            raise UserError(
+                f"model.loss=LogNormal: the KPI {name!r} is {wrong[0]:g} in {_rows(wrong)}, and it must be above 0 in "
+                "all. Choose model.loss._target_=wanamaker.families.nam.losses.Gaussian (or NegativeBinomial, for "
+                "counts), or take these periods out with data.mask."
+            )
+
     def forward(self, eta: Tensor, log_noise: Tensor, kpi: Tensor, scale: Tensor, link: str) -> Tensor:
         log_kpi = kpi.log()
         error = (log_kpi - eta) * torch.exp(-log_noise)
@@ -118,6 +142,9 @@ class Poisson(Likelihood):
 
     links = ("log",)
 
+    def check_kpi(self, kpi: np.ndarray, name: str) -> None:
+        _check_counts(kpi, name, "Poisson")
+
     def forward(self, eta: Tensor, log_noise: Tensor, kpi: Tensor, scale: Tensor, link: str) -> Tensor:
         count, log_rate = kpi * scale, eta + scale.log()
         # The noise scale means nothing here; its prior keeps it where it is.
@@ -134,6 +161,9 @@ class NegativeBinomial(Likelihood):
     """Counts with variance mean + mean^2 * noise^2: the noise is the relative standard deviation beyond Poisson."""
 
     links = ("log",)
+
+    def check_kpi(self, kpi: np.ndarray, name: str) -> None:
+        _check_counts(kpi, name, "NegativeBinomial")
 
     def forward(self, eta: Tensor, log_noise: Tensor, kpi: Tensor, scale: Tensor, link: str) -> Tensor:
         count, log_rate = kpi * scale, eta + scale.log()
@@ -153,3 +183,17 @@ class NegativeBinomial(Likelihood):
 
     def noise_sd(self, log_noise: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         return torch.sqrt(mean / scale + (mean * log_noise.exp()).square())
+
+
+def _check_counts(kpi: np.ndarray, name: str, loss: str) -> None:
+    # Counts that were kept as logarithms come back with the file's rounding.
+    wrong = kpi[(kpi < 0) | (np.abs(kpi - np.round(kpi)) > 1e-4 * np.maximum(10.0, np.abs(kpi)))]
+    if len(wrong):
+        raise UserError(
+            f"model.loss={loss} is for counts, and the KPI {name!r} is {wrong[0]:g} in {_rows(wrong)}. Choose "
+            "model.loss._target_=wanamaker.families.nam.losses.LogNormal (or Gaussian, where it may be 0 or below)."
+        )
+
+
+def _rows(wrong: np.ndarray) -> str:
+    return "one row" if len(wrong) == 1 else f"one of {len(wrong)} such rows"

@@ -17,18 +17,29 @@ from wanamaker.families.nam.shapes import ADSTOCKS, SATURATIONS, make_adstock, m
 from wanamaker.nn.adstock import adstock_windows
 
 
+def check_choices(choice: str | Mapping[str, str], known: Sequence[str], key: str) -> dict[str, str]:
+    """The words of an option that is one word or a mapping with an entry `default`, by channel.
+
+    Raises:
+        UserError: an unknown word.
+    """
+    mapping = dict(choice) if isinstance(choice, Mapping) else {"default": choice}
+    for name, kind in mapping.items():
+        if kind not in known:
+            raise UserError(f"model.net.{key}: {name}={kind!r} is unknown; choose from {', '.join(known)}.")
+    return mapping
+
+
 def per_channel(choice: str | Mapping[str, str], channels: Sequence[str], known: Sequence[str], key: str) -> list[str]:
     """One choice for each channel, from one word or from a mapping with an entry `default`.
 
     Raises:
         UserError: an unknown word or channel, or a channel without a choice.
     """
-    mapping = {"default": choice} if isinstance(choice, str) else dict(choice)
-    for name, kind in mapping.items():
-        if kind not in known:
-            raise UserError(f"model.net.{key}: {name}={kind!r} is unknown; choose from {', '.join(known)}.")
-        if name not in (*channels, "default"):
-            raise UserError(f"model.net.{key} names a channel {name!r}; the data have {', '.join(channels)}.")
+    mapping = check_choices(choice, known, key)
+    unknown = [name for name in mapping if name not in (*channels, "default")]
+    if unknown:
+        raise UserError(f"model.net.{key} names a channel {unknown[0]!r}; the data have {', '.join(channels)}.")
     missing = [name for name in channels if name not in mapping]
     if missing and "default" not in mapping:
         raise UserError(f"model.net.{key} says nothing of {', '.join(missing)}; add an entry default.")

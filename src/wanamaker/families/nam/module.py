@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -22,7 +24,9 @@ from wanamaker.predictions import MixPredictions, MixResponse
 from .bootstrap import block_weights
 from .export import predictions_of, response_of
 from .losses import Gaussian, Likelihood
+from .media import per_channel
 from .net import MixOutput, NamNet
+from .shapes import ADSTOCKS, SATURATIONS
 
 META_KEY = "nam"
 OBSERVE_EVERY = 10
@@ -61,11 +65,14 @@ class NamModule(LightningModule):
         bootstrap_seed: int = 0,
     ) -> None:
         super().__init__()
+        constraints = {name: entry for name, entry in (constraints or {}).items() if entry is not None}
+        loss = loss if loss is not None else Gaussian()
+        _check_parts(net, optimizer, loss, constraints)
         self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.loss = loss if loss is not None else Gaussian()
+        self.loss = loss
         self.loss.check(net.link)
-        self.constraints = nn.ModuleDict({k: v for k, v in (constraints or {}).items() if v is not None})
+        self.constraints = nn.ModuleDict(constraints)
         self.bootstrap, self.bootstrap_block, self.bootstrap_seed = bootstrap, bootstrap_block, bootstrap_seed
         block_weights(1, torch.ones(1).bool().numpy(), bootstrap_block, bootstrap, torch.Generator())  # options only
         self.metrics = nn.ModuleDict({stage: ForecastMetrics() for stage in ("val", "test")})
@@ -75,10 +82,56 @@ class NamModule(LightningModule):
         self._num_rows = 0
         self._weights = torch.zeros(0)
 
+    # -- before training --------------------------------------------------------------------------------------------
+
+    def preflight(self, data: Any, stages: Sequence[str]) -> None:
+        """Find mistakes that only data and model together show, before anything is written.
+
+        Args:
+            data: the data module, checked; a panel too large for that is looked at when training starts.
+            stages: of the run.
+
+        Raises:
+            UserError: as in `setup`.
+        """
+        if "fit" not in stages:
+            return
+        _check_batches(data)
+        if not hasattr(data, "panel") or self.net.built:
+            return
+        data.setup("fit")
+        net = copy.deepcopy(self.net).build(data.schema)  # a copy: what the data decide, the run decides
+        self._check(net, data)
+        net.fit_scales(data.panel, data.train_mask)
+
+    def _check(self, net: NamNet, data: Any) -> None:
+        """Refuse what this panel cannot be learnt with."""
+        kpi = data.panel.kpi
+        self.loss.check_kpi(kpi[np.isfinite(kpi)], data.schema.kpi)
+        total = np.where(data.train_mask, kpi, 0.0).sum(1)
+        if net.link == "log" and (total <= 0).any():
+            name = data.schema.series[int(np.argmin(total))]
+            raise UserError(
+                f"model.net.link=log: the KPI {data.schema.kpi!r} of series {name!r} is not above 0 on average in "
+                "training, and exp(...) is. Use model.net.link=identity, or look at the sign of the column."
+            )
+        for constraint in self.constraints.values():
+            if hasattr(constraint, "check"):
+                constraint.check(net)
+        self._resampled(data)
+
+    def _resampled(self, data: Any) -> Tensor:
+        """Weights of the periods [M, T] (see `bootstrap`)."""
+        generator = torch.Generator().manual_seed(stable_seed(self.bootstrap_seed, 17))
+        periods = data.train_mask.any(0)
+        return block_weights(self.net.members, periods, self.bootstrap_block, self.bootstrap, generator)
+
     # -- what the data say -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
+        if stage == "fit":
+            _check_batches(data)
         fresh = not self.net.built
         if fresh:
             self.net.build(data.schema)
@@ -96,11 +149,8 @@ class NamModule(LightningModule):
             metric.set_naive_scale(seasonal_naive_scale(data.panel.kpi, data.train_mask, season))
         if stage == "fit":
             self._num_rows = int(data.num_train_rows)
-            generator = torch.Generator().manual_seed(stable_seed(self.bootstrap_seed, 17))
-            weights = block_weights(
-                self.net.members, data.train_mask.any(0), self.bootstrap_block, self.bootstrap, generator
-            )
-            self._weights = weights
+            self._check(self.net, data)
+            self._weights = self._resampled(data)
 
     def on_fit_start(self) -> None:
         self._weights = self._weights.to(self.device)
@@ -199,7 +249,7 @@ class NamModule(LightningModule):
     # -- checkpoints -----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[META_KEY] = {"schema": self.net.schema.to_dict(), "taps": self._taps}
+        checkpoint[META_KEY] = {"schema": self.net.schema.to_dict(), "taps": self._taps, "meaning": self._meaning()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         meta = checkpoint.get(META_KEY)
@@ -213,7 +263,61 @@ class NamModule(LightningModule):
                 "The checkpoint was trained on other series or columns than these data have; use the data and roles "
                 "of its recipe, or train anew."
             )
+        here, there = self._meaning(), meta.get("meaning", {})  # older checkpoints do not say
+        wrong = [key for key in there if here.get(key) != there[key]]
+        if wrong:
+            told = "; ".join(f"{key} is {_shown(here.get(key))} here and {_shown(there[key])} there" for key in wrong)
+            raise UserError(f"The checkpoint's numbers mean something else: {told}. Leave these options as they were.")
         self._taps = int(meta["taps"])
+
+    def _meaning(self) -> dict[str, Any]:
+        """Options of a built net that no tensor's size tells, and without which its numbers say nothing."""
+        net, channels = self.net, self.net.schema.media
+        return {
+            "model.net.link": net.link,
+            "model.net.adstock": per_channel(net.adstock, channels, ADSTOCKS, "adstock"),
+            "model.net.saturation": per_channel(net.saturation, channels, SATURATIONS, "saturation"),
+            "model.net.free.first": net.free["first"],
+            "model.net.free.activation": net.free["activation"],
+            "model.net.pooling.weights": net.pooling["weights"] and dict(net.pooling["weights"]),
+            "model.loss": type(self.loss).__name__,
+            "model.loss.degrees": getattr(self.loss, "degrees", None),
+        }
+
+
+def _check_batches(data: Any) -> None:
+    if getattr(data, "batch_unit", "rows") != "rows":
+        raise UserError(
+            f"data.batch_unit={data.batch_unit}: the neural mix learns from rows; whole series are for models of the "
+            "panel as a whole. Set data.batch_unit=rows."
+        )
+
+
+def _check_parts(net: Any, optimizer: Any, loss: Any, constraints: Mapping[str, Any]) -> None:
+    """Refuse parts of another kind: a recipe can put anything in their place."""
+    package = "wanamaker.families.nam"
+    if not isinstance(net, NamNet):
+        raise UserError(f"model.net={_shown(net)}: give options of {package}.net.NamNet, model.net.NAME=VALUE.")
+    if not callable(optimizer):
+        raise UserError(
+            f"model.optimizer={_shown(optimizer)}: training needs one, such as {{_target_: torch.optim.Adam}}."
+        )
+    if not isinstance(loss, Likelihood) or type(loss) is Likelihood:
+        known = [kind.__name__ for kind in Likelihood.__subclasses__()]
+        raise UserError(
+            f"model.loss={_shown(loss)} is no likelihood of this family: choose "
+            f"model.loss._target_={package}.losses.NAME ({', '.join(known)})."
+        )
+    for name, constraint in constraints.items():
+        if not isinstance(constraint, nn.Module):
+            raise UserError(
+                f"model.constraints.{name}={_shown(constraint)} is no constraint: give it a _target_, such as "
+                f"{{_target_: {package}.constraints.Smoothness}}, or null."
+            )
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else type(value).__name__ if isinstance(value, nn.Module) else str(value)
 
 
 def _parts_of(net: NamNet, schema: PanelSchema) -> tuple[str, ...]:

@@ -25,28 +25,11 @@ from wanamaker.data.media_panel import Level, MediaBatch, MediaPanel, PanelSchem
 from wanamaker.data.panel_scales import PanelScales
 from wanamaker.errors import UserError
 from wanamaker.families.nam.drivers import Drivers
-from wanamaker.families.nam.media import MediaBlock
+from wanamaker.families.nam.media import MediaBlock, check_choices
+from wanamaker.families.nam.options import check_widths, free_of, pooling_of, priors_of
 from wanamaker.families.nam.pooling import Pooled
 from wanamaker.families.nam.priors import total_penalty
-
-PRIORS: dict[str, tuple[float, float]] = {
-    # (median, standard deviation of the logarithm)
-    "half_life": (1.0, 0.7),  # periods
-    "half_saturation": (0.5, 0.6),  # of the largest media in training
-    "shape": (1.0, 0.3),  # 1 is concave, more is S-shaped
-    "effect": (0.05, 1.0),  # of a channel at its usual level: share of the mean KPI
-    "price": (1.5, 0.7),  # elasticity with a log link
-    "promotion": (0.1, 1.0),  # of the largest promotion seen
-    "monotone_control": (0.05, 1.0),
-    "noise": (0.1, 1.0),
-    # (mean, standard deviation)
-    "intercept": (0.8, 0.5),
-    "trend": (0.0, 0.3),  # per year
-    "season": (0.0, 0.15),
-    "control": (0.0, 0.15),  # per standard deviation
-}
-FREE = {"hidden": (16, 16), "first": "plain", "activation": "gelu", "dropout": 0.0, "feature_dropout": 0.0}
-POOLING = {"mode": "partial", "spread": 0.2}
+from wanamaker.families.nam.shapes import ADSTOCKS, SATURATIONS
 
 
 class MixOutput(NamedTuple):
@@ -82,7 +65,10 @@ class NamNet(nn.Module):
         free: options of the free nets: hidden, first (plain or exu), activation, dropout, feature_dropout, net_scale.
         monotone_hidden: widths of the monotone nets.
         pooling: mode (partial, fixed, none), spread, weights, and `series` (also pool single series; default true).
-        priors: overrides of `PRIORS`.
+        priors: overrides of `options.PRIORS`.
+
+    Raises:
+        UserError: a value out of range, or an unknown choice.
     """
 
     def __init__(
@@ -108,9 +94,10 @@ class NamNet(nn.Module):
             raise UserError(f"model.net.members={members}: an ensemble has at least one member.")
         self.members, self.link, self.media_scale_kind = members, link, media_scale
         self.adstock, self.saturation = adstock, saturation
-        self.free = _merged(FREE | {"net_scale": 0.3}, free, "free")
-        self.pooling = _merged(POOLING | {"weights": None, "series": True}, pooling, "pooling")
-        self.priors = {key: tuple(value) for key, value in _merged(PRIORS, priors, "priors").items()}
+        for key, choice, words in (("adstock", adstock, ADSTOCKS), ("saturation", saturation, SATURATIONS)):
+            check_choices(choice, words, key)
+        check_widths("monotone_hidden", monotone_hidden, 3)  # one unit of each kind
+        self.free, self.pooling, self.priors = free_of(free), pooling_of(pooling), priors_of(priors)
         self.monotone_hidden = tuple(monotone_hidden)
         self.schema: PanelSchema | None = None
 
@@ -126,6 +113,11 @@ class NamNet(nn.Module):
         M, G = self.members, len(schema.series)
         use_series = bool(self.pooling["series"]) and G > 1
         levels = _levels(schema, use_series and self.pooling["mode"] == "partial")
+        if self.pooling["weights"] is not None and not any(len(level.groups) > 1 for level in levels.values()):
+            raise UserError(
+                f"model.net.pooling.weights={self.pooling['weights']}: the data have no groups of series to mix; name "
+                "them in data.roles.hierarchy or data.levels, or leave mode: fixed out."
+            )
         pooling = {key: self.pooling[key] for key in ("mode", "spread", "weights")}
         shared = {"num_series": G, "levels": levels, "pooling": pooling}
         loose = {"mode": "partial", "spread": pooling["spread"]}  # level, season and trend are never mixed by weights
@@ -288,10 +280,3 @@ def _levels(schema: PanelSchema, with_series: bool) -> dict[str, Level]:
     if with_series and all(len(level.groups) < G for level in levels.values()):
         levels["series"] = Level(schema.series, tuple(range(G)))
     return levels
-
-
-def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
-    unknown = sorted(set(given or {}) - set(defaults))
-    if unknown:
-        raise UserError(f"model.net.{key}: {', '.join(unknown)} is unknown; choose from {', '.join(defaults)}.")
-    return {**defaults, **(given or {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,8 @@ class XLearnerModule(LightningModule):
         effect_weight_decay: float = 0.1,
     ) -> None:
         super().__init__()
+        if not 0 <= effect_weight_decay < math.inf:
+            raise UserError(f"model.effect_weight_decay={effect_weight_decay}: give a number of at least 0.")
         self.net = net
         self.make_optimizer, self.effect_weight_decay = optimizer, effect_weight_decay
         self.stages = Stages((nuisance_epochs, effect_epochs), patience, bool(net.nets))
@@ -82,9 +84,23 @@ class XLearnerModule(LightningModule):
 
     # -- what the data say -----------------------------------------------------------------------------------------
 
+    def preflight(self, data: Any, stages: Sequence[str]) -> None:
+        """Find options that the data do not allow, before anything is written.
+
+        Args:
+            data: the data module, checked; a table too large for that is looked at when training starts.
+            stages: of the run.
+
+        Raises:
+            UserError: see `XLearnerNet.check`.
+        """
+        if "fit" in stages and not self.net.built and hasattr(data, "gates"):
+            self.net.check(data.schema, data.num_train_rows)
+
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
         if not self.net.built:
+            self.net.check(data.schema, data.num_train_rows)
             self.net.build(data.schema)
             self.net.fit_scales(data.stats)
         else:

@@ -5,6 +5,7 @@ Axis letters: B batch rows, K arms, A = K - 1 offers, Y outcomes, M members, C e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,9 +20,13 @@ from wanamaker.families.x_learner.effects import ESTIMATES, NETS, estimates
 from wanamaker.families.x_learner.intervals import SCALES, half_width
 from wanamaker.families.x_learner.nuisance import OUTCOME_NETS, NuisanceNet, Nuisances, RawNuisances
 from wanamaker.nn.folds import BOOTSTRAPS, bootstrap_weights, fold_of, held_out, member_mean
+from wanamaker.nn.tabular import LOG
 
 CALIBRATIONS = ("auto", "isotonic", "none")
 KNOTS = 20
+MOST_PIECES = 64
+"""The quantiles of the training rows that `FeatureStats` has."""
+_SEEDS = 2**62
 ROWS_AT_ONCE = 24_576
 """Rows times nets whose layers fit into a processor's cache."""
 
@@ -117,6 +122,7 @@ class XLearnerNet(nn.Module):
             ("outcome_net", outcome_net, OUTCOME_NETS),
             ("effect_head", effect_head, EFFECT_HEADS),
             ("calibration", calibration, CALIBRATIONS),
+            ("log", log, LOG),
         ):
             if value not in choices:
                 raise UserError(f"model.net.{name}={value!r}: choose from {', '.join(choices)}.")
@@ -133,11 +139,25 @@ class XLearnerNet(nn.Module):
             if not low < value < high:
                 raise UserError(f"model.net.{name}={value}: give a number between {max(low, 0.0):g} and {high:g}.")
         interval_scale = SCALES[effect_head] if interval_scale is None else interval_scale
-        if shrink < 0 or interval_scale <= 0:
+        if not 0 <= shrink < math.inf or not 0 < interval_scale < math.inf:
             raise UserError(
                 f"model.net.shrink={shrink}, model.net.interval_scale={interval_scale}: a penalty is at least 0, and a "
                 "scale above 0."
             )
+        for name, value, least, most in (
+            ("pieces", pieces, 0, MOST_PIECES),
+            ("embed_above", embed_above, 0, math.inf),
+            ("embedding", embedding, 1, math.inf),
+            ("fold_seed", fold_seed, -_SEEDS, _SEEDS),
+        ):
+            if not least <= value <= most:
+                bounds = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+                raise UserError(f"model.net.{name}={value}: give a whole number {bounds}.")
+        for name, widths in (("hidden", hidden), ("effect_hidden", effect_hidden or ())):
+            if any(width < 1 for width in widths):
+                raise UserError(
+                    f"model.net.{name}={list(widths)}: a layer has at least 1 unit; [] is none, and linear."
+                )
         self.learner, self.folds, self.members, self.fold_seed = learner, folds, folds * replicas, fold_seed
         self.bootstrap, self.outcome_net, self.effect_head = bootstrap, outcome_net, effect_head
         self.hidden, self.effect_hidden = tuple(hidden), tuple(hidden if effect_hidden is None else effect_hidden)
@@ -165,6 +185,27 @@ class XLearnerNet(nn.Module):
         self.register_buffer("knots", torch.zeros(A, Y, self.folds, 2, KNOTS))
         self.register_buffer("calibrates", torch.zeros(A, Y, dtype=torch.bool))
         return self
+
+    def check(self, schema: UpliftSchema, num_train_rows: int) -> None:
+        """Refuse options that an experiment cannot be learnt with.
+
+        Raises:
+            UserError: naming the option.
+        """
+        if not schema.numeric and not schema.categorical:
+            raise UserError(
+                "The table has no column that is a feature, and customers are told apart by what was known of them"
+                " before: name some in data.roles.features, or take some out of data.roles.drop."
+            )
+        if not schema.probabilities and self.clip * schema.num_arms >= 1:
+            raise UserError(
+                f"model.net.clip={self.clip}: {schema.num_arms} arms cannot all be as likely as that, and every "
+                f"propensity would be another; give less than {1 / schema.num_arms:.3g}, such as 0.02."
+            )
+        if self.folds > num_train_rows:
+            raise UserError(
+                f"model.net.folds={self.folds}, but there are {num_train_rows:,} training rows; 4 folds are usual."
+            )
 
     def fit_scales(self, stats: FeatureStats) -> None:
         """Take over the statistics of the training rows."""

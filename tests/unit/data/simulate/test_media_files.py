@@ -305,6 +305,11 @@ def test_channels_are_changed_or_chosen() -> None:
         ({"kpi": "discount"}, r"data\.simulation\.kpi='discount': a column"),
         ({"channels": "tv"}, r"data\.simulation\.channels='tv': give a mapping"),
         ({"channels": [{"roi": 1}]}, r"data\.simulation\.channels\[0\].*name"),
+        ({"channels": []}, r"data\.simulation\.channels=\[\]: name at least one channel"),
+        ({"kpi": "tv_spend"}, r"data\.simulation\.kpi='tv_spend': a column of a channel"),
+        ({"start": "9999-12-27"}, r"data\.simulation\.start='9999-12-27': give a date from 1900 to 2100"),
+        ({"season": {"spikes": 1e9}}, r"data\.simulation\.season\.spikes=1000000000.0: .*up to 366"),
+        ({"endogeneity": {"bidding": 1e6}}, r"data\.simulation\.endogeneity\.bidding=1000000.0: .*up to 100"),
     ],
 )
 def test_wrong_options_are_named_with_the_choices(overrides: dict[str, Any], text: str) -> None:
@@ -315,6 +320,8 @@ def test_wrong_options_are_named_with_the_choices(overrides: dict[str, Any], tex
 def test_wrong_presets_are_named() -> None:
     with pytest.raises(UserError, match=r"preset='gea'.*tiny, national.*Did you mean 'geo'"):
         panel_simulation("gea")
+    with pytest.raises(UserError, match=r"^data\.preset='gea'"):
+        panel_simulation("gea", None, "data.simulation")
 
 
 def test_a_strength_without_anything_to_move_is_refused() -> None:

@@ -10,6 +10,7 @@ from mix_case import built, panel_case, points
 from torch import Tensor
 
 from wanamaker.errors import UserError
+from wanamaker.families.bayesian_mmm.checks import check_shares
 from wanamaker.families.bayesian_mmm.effects import MEDIA_SHARE, effect_prior
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.posterior_draws import estimands
@@ -127,6 +128,7 @@ def test_organic_channels_have_a_contribution_beside_returns() -> None:
     [
         ({"kind": "roas"}, "model.net.effect.kind='roas': choose from contribution, roi, mroi, coefficient"),
         ({"kid": "roi"}, "model.net.effect: unknown kid; there are kind, prior, spend_informed"),
+        ({"spend_informed": "yes"}, "model.net.effect.spend_informed='yes': give true or false"),
     ],
 )
 def test_mistakes_are_told(options: dict, message: str) -> None:
@@ -139,3 +141,12 @@ def test_a_prior_of_an_unknown_channel_is_told() -> None:
         MixModel(effect={"prior": {"default": ["lognormal", 1, 1], "radio": ["lognormal", 1, 1]}}).build(
             panel_case().schema
         )
+
+
+def test_a_share_above_all_of_the_kpi_is_told() -> None:
+    high = {"default": ["lognormal", 0.1, 1.0], "search": ["lognormal", 30.0, 0.5]}
+    model, _ = built(panel_case(), effect={"prior": high})
+    with pytest.raises(UserError, match=r"median of search is 30, .* Write 0\.3 for 30 %"):
+        check_shares(model)
+    for options in ({"kind": "roi", "prior": ["lognormal", 30.0, 0.5]}, {"kind": "coefficient", "prior": high}, {}):
+        check_shares(built(panel_case(), effect=options)[0])

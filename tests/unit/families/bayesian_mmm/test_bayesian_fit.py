@@ -19,6 +19,7 @@ from wanamaker.errors import UserError
 from wanamaker.families.bayesian_mmm.fit import STATS, PosteriorFit
 from wanamaker.families.bayesian_mmm.inference import Inference
 from wanamaker.families.bayesian_mmm.model import MixModel
+from wanamaker.families.bayesian_mmm.module import BayesianMixModule
 from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
 from wanamaker.families.bayesian_mmm.posterior_draws import draw_all, estimands
 
@@ -119,6 +120,17 @@ def test_auto_keeps_the_guide_where_it_may(limit: float) -> None:
     assert fit.stage == ("done" if limit > 1 else "hmc")
     assert fit.engine == "svi"
     assert fit.draws().shape == (1, 20, small()[0].flat.dim)
+
+
+@pytest.mark.parametrize("change", [{"engine": "svi"}, {"engine": "auto", "khat_limit": 1e9}])
+def test_chains_that_were_cut_short_are_no_draws(change: dict) -> None:
+    """Whoever is content with the guide in the middle of the sampling gets the guide, and not what chains there are."""
+    first = Run(*small(), SHORT)
+    cut = first.until(lambda fit: fit.progress == ALL - 3)
+    second = Run(*small(), replace(SHORT, **change)).fit
+    second.from_dict(cut.to_dict())
+    assert (second.stage, second.engine) == ("done", "svi")
+    assert torch.equal(second.draws()[0], cut.guide_draws)
 
 
 def test_a_checkpoint_of_another_model_is_told() -> None:
@@ -228,12 +240,22 @@ def test_nuts_agrees_with_hmc() -> None:
         ({"svi_rate": 0.0}, "model.inference.svi_rate=0.0: give a number above 0"),
         ({"khat_draws": 100}, "model.inference.khat_draws=100: give a whole number of at least 200"),
         ({"chains": 1}, "model.inference.chains=1"),
+        ({"svi_rate": float("inf")}, "model.inference.svi_rate=inf: give a number above 0"),
+        ({"khat_limit": "low"}, "model.inference.khat_limit='low': give a number above 0"),
+        ({"nuts_draws": 3}, "model.inference.nuts_draws=3: give a whole number of at least 4"),
+        ({"seed": -1}, "model.inference.seed=-1: give a whole number of at least 0"),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_mistakes_are_told(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Inference(**options)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan"), "1"])
+def test_a_clip_that_would_stop_or_turn_the_guide(clip) -> None:
+    with pytest.raises(UserError, match=r"model.gradient_clip=.*give a number above 0"):
+        BayesianMixModule(MixModel(), torch.optim.Adam, gradient_clip=clip)
 
 
 def test_draws_before_the_end() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import LogNormal, NegativeBinomial, Normal, StudentT, biject_to
 
 from wanamaker.errors import UserError
+from wanamaker.families.bayesian_mmm.checks import check_idle_options
 from wanamaker.families.bayesian_mmm.collapsed import FixedGram, Solved, collapsed, draw_coefficients, gram
 from wanamaker.families.bayesian_mmm.model import MixModel
 from wanamaker.families.bayesian_mmm.panel_tensors import PanelTensors
@@ -249,6 +250,8 @@ def test_replicates_follow_the_likelihood(options: dict) -> None:
         ({"priors": {"half_live": ["lognormal", 1, 1]}}, "model.net.priors: half_live is no prior of this model"),
         ({"priors": {"trend": ["lognormal", 1, 1]}}, "a coefficient of either sign has \\[normal, 0, sd\\]"),
         ({"priors": {"trend": ["normal", 1, 1]}}, "model.net.priors.trend"),
+        ({"priors": {"half_life": ["normal", 1, 1]}}, "model.net.priors.half_life.*lies above 0"),
+        ({"effect": {"prior": ["normal", 1, 1]}}, "model.net.effect.prior.*lies above 0"),
         ({"priors": {"driver_effect": {"weather": ["lognormal", 1, 1]}}}, "weather is none of delivery, discount, own"),
     ],
     ids=lambda value: str(value)[:40],
@@ -256,6 +259,36 @@ def test_replicates_follow_the_likelihood(options: dict) -> None:
 def test_mistakes_are_told(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         MixModel(**options).build(panel_case().schema)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"priors": {"dof": ["lognormal", 8, 1]}}, "priors.dof would change nothing.*likelihood=student_t"),
+        ({"priors": {"noise_size": ["normal", 0, 1]}}, "model.net.noise_by_size=true"),
+        ({"priors": {"media_spread": ["halfnormal", 1]}, "pooling": False}, "model.net.pooling=true"),
+        (
+            {"priors": {"noise": ["halfnormal", 1]}, "likelihood": "negative_binomial", "link": "log"},
+            "counts have a dispersion",
+        ),
+        ({"effect": {"kind": "roi", "spend_informed": True}}, "with model.net.effect.kind=roi it would change nothing"),
+        ({"effect": {"prior": ["lognormal", 1, 1], "spend_informed": True}}, "and a prior it would change nothing"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_options_that_would_change_nothing_are_told_before_a_fit(options: dict, message: str) -> None:
+    model = MixModel(**options)
+    with pytest.raises(UserError, match=message):
+        check_idle_options(model)
+    model.build(panel_case().schema)  # a checkpoint that has them can be read
+
+
+def test_options_that_change_something_are_taken() -> None:
+    for options in (
+        {"priors": {"dof": ["lognormal", 8, 1]}, "likelihood": "student_t"},
+        {"priors": {"noise": ["halfnormal", 1]}, "effect": {"spend_informed": True}},
+    ):
+        check_idle_options(MixModel(**options))
 
 
 def test_a_kpi_that_the_link_cannot_take_is_told() -> None:
@@ -268,3 +301,22 @@ def test_a_kpi_that_the_link_cannot_take_is_told() -> None:
     panel.media[..., 1] = 0.0
     with pytest.raises(UserError, match="Channel search has no media in the training window 2024-01-07"):
         built(panel, learnt)
+
+
+def test_a_kpi_without_a_total_has_no_shares() -> None:
+    panel = panel_case()
+    learnt = some_rows(panel)
+    panel.kpi[:] = -panel.kpi
+    for options in ({}, {"effect": {"kind": "roi"}}):  # the organic channel has a share
+        with pytest.raises(UserError, match=r"The KPI sales adds up to -.*model.net.effect.kind=coefficient"):
+            built(panel, learnt, **options)
+    built(panel, learnt, effect={"kind": "coefficient"})
+
+
+def test_counts_are_whole_numbers() -> None:
+    panel = panel_case(counts=True)
+    learnt = some_rows(panel)
+    built(panel, learnt, link="log", likelihood="negative_binomial")
+    panel.kpi[0, learnt[0].argmax()] += 0.5
+    with pytest.raises(UserError, match=r"and no count \(1 rows in training\).*data.roles.kpi"):
+        built(panel, learnt, link="log", likelihood="negative_binomial")

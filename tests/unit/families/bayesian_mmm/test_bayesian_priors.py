@@ -88,6 +88,7 @@ REFUSED = [
     (["normal", "a", 1.0], "normal takes 2 number"),
     (["normal", True, 1.0], "normal takes 2 number"),
     (["lognormal", 0.0, 1.0], "0.0 must be above 0"),
+    (["lognormal", 1.0, math.inf], "inf is no number of a prior"),
     (["lognormal", 1.0, -1.0], "-1.0 must be above 0"),
     (["halfnormal", math.nan], "nan must be above 0"),
     (["normal", 0.0, 0.0], "0.0 must be above 0"),
@@ -104,6 +105,30 @@ def test_mistakes_are_told(given, message: str) -> None:
     with pytest.raises(UserError, match=r"model.net.priors.x") as caught:
         site("x", given, ["tv", "search"])
     caught.match(message)
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "message"),
+    [
+        (["lognormal", 1.0, 0.8], ["normal", 1.0, 1.0], "it lies above 0, and normal allows more"),
+        (["logitnormal", 0.4, 1.0], ["lognormal", 1.0, 1.0], "it lies between 0 and 1, and lognormal allows more"),
+        (["lognormal", 1.0, 0.8], {"tv": ["lognormal", 1.0, 1.0], "default": 3}, "write \\[kind, numbers\\]"),
+    ],
+)
+def test_a_prior_of_values_that_the_parameter_cannot_take(default: list, given, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        site("x", given, ["tv", "search"], default=default)
+
+
+@pytest.mark.parametrize("given", [["beta", 1.0, 3.0], ["halfnormal", 1.0], ["logitnormal", 0.4, 1.0]])
+def test_a_prior_of_some_of_the_values_is_taken(given: list) -> None:
+    assert site("x", given, ["tv"], default=["lognormal", 1.0, 0.8]).kind == given[0]
+    assert site("x", given, ["tv"], default=["normal", 1.0, 0.8]).kind == given[0]
+
+
+def test_a_part_of_a_single_number_is_told() -> None:
+    with pytest.raises(UserError, match="noise: tv is no part of it, it is one number"):
+        site("noise", {"tv": ["lognormal", 1.0, 1.0]}, [""])
 
 
 def flat() -> FlatSites:

@@ -8,7 +8,7 @@ from wanamaker.data.media_panel import Level
 from wanamaker.errors import UserError
 from wanamaker.families.nam.bootstrap import block_weights
 from wanamaker.families.nam.media import MediaBlock, per_channel
-from wanamaker.families.nam.net import PRIORS
+from wanamaker.families.nam.options import PRIORS
 from wanamaker.families.nam.pooling import Pooled
 from wanamaker.families.nam.priors import total_penalty
 from wanamaker.families.nam.shapes import ADSTOCKS, SATURATIONS, BetaGammaKernel

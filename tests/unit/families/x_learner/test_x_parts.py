@@ -1,5 +1,7 @@
 """Folds, pseudo-outcomes, heads and calibration: the properties that the method rests on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from x_case import built, example, rows_of
 from wanamaker.errors import UserError
 from wanamaker.families.x_learner.calibration import MIN_SLOPE, calibrate_rows, calibrated, cross_fitted_knots
 from wanamaker.families.x_learner.effects import NETS, difference, dr_effect, residual, targets
+from wanamaker.families.x_learner.module import XLearnerModule
+from wanamaker.families.x_learner.net import XLearnerNet
 from wanamaker.families.x_learner.outcome_heads import OutcomeHeads
 from wanamaker.nn.folds import bootstrap_weights, fold_of, held_out, member_mean
 from wanamaker.nn.row_hash import mixed
@@ -289,6 +293,34 @@ def test_options_out_of_range_are_refused():
         ({"effect_head": "tied"}, "free, anchored"),
         ({"clip": 0.6}, "clip=0.6"),
         ({"bootstrap": "jackknife"}, "poisson"),
+        ({"hidden": [0]}, r"model.net.hidden=\[0\]: a layer has at least 1 unit"),
+        ({"effect_hidden": [8, -4]}, r"model.net.effect_hidden=\[8, -4\]"),
+        ({"pieces": -1}, "model.net.pieces=-1: give a whole number from 0 to 64"),
+        ({"pieces": 1000}, "model.net.pieces=1000"),
+        ({"log": "autoo"}, "model.net.log='autoo': choose from auto, none"),
+        ({"embed_above": -1}, "model.net.embed_above=-1: give a whole number of at least 0"),
+        ({"embedding": 0}, "model.net.embedding=0: give a whole number of at least 1"),
+        ({"fold_seed": 10**20}, "model.net.fold_seed=1000"),
+        ({"shrink": float("nan")}, "model.net.shrink=nan"),
+        ({"interval_scale": float("inf")}, "model.net.interval_scale=inf"),
     ):
         with pytest.raises(UserError, match=said):
             built(case, **options)
+
+
+def test_options_that_an_experiment_cannot_be_learnt_with():
+    estimated, known = (example(rows=20, arms=3, probabilities=drawn).schema for drawn in (False, True))
+    XLearnerNet(clip=0.4, folds=20).check(known, 20)
+    for options, schema, said in (
+        ({"clip": 0.4}, estimated, "model.net.clip=0.4: 3 arms cannot all be as likely"),
+        ({"folds": 21}, known, "model.net.folds=21, but there are 20 training rows"),
+        ({}, replace(known, numeric=()), "no column that is a feature"),
+    ):
+        with pytest.raises(UserError, match=said):
+            XLearnerNet(**options).check(schema, 20)
+
+
+@pytest.mark.parametrize("decay", [-1.0, float("nan")])
+def test_a_weight_decay_that_is_none(decay: float):
+    with pytest.raises(UserError, match=r"model\.effect_weight_decay="):
+        XLearnerModule(XLearnerNet(), torch.optim.AdamW, effect_weight_decay=decay)
