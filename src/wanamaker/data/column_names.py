@@ -1,4 +1,4 @@
-"""Names of columns as a recipe's roles give them."""
+"""Names of columns and of tasks as a recipe gives them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,36 @@ def column_names(place: str, value: Any) -> tuple[str, ...]:
     if twice:
         raise UserError(f"{place} names {twice[0]!r} twice; each column may stand once.")
     return names
+
+
+def one_or_more(place: str, value: Any) -> tuple[str, ...]:
+    """Names, of which a single one need not stand in a list; none at all is fine.
+
+    Raises:
+        UserError: no name, or one that stands twice.
+    """
+    if value is None:
+        return ()
+    return column_names(place, [value] if isinstance(value, str | int) else value)
+
+
+_OF_SCORES = ("rank", "id", "moment", "split", "net_value", "net_low", "net_high", "contact")
+_OF_A_TASK = ("low", "high", "above", "reasons")
+
+
+def check_task_names(place: str, names: Sequence[str]) -> None:
+    """Make sure that the table of scores can have a column of each task's name.
+
+    Raises:
+        UserError: two tasks of one name, or one whose column is another's.
+    """
+    taken = dict.fromkeys(_OF_SCORES, "a column")
+    taken |= {f"{name}_{end}": f"that of task {name!r}" for name in names for end in _OF_A_TASK}
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{place}: two tasks are called {name!r}; give each a name of its own.")
+        if name in taken:
+            raise UserError(f"{place} calls a task {name!r}, which is {taken[name]} of the table of scores; rename it.")
 
 
 def check_categorical(categorical: Sequence[str], features: Sequence[str] | None) -> None:

@@ -92,13 +92,13 @@ class CustomerTableDataModule(SplitTable[PropensitySchema, PropensityStats, Cust
         path: str,
         roles: Mapping[str, Any],
         survival: Mapping[str, Any] | None = None,
-        derive: Mapping[str, str] | None = None,
+        derive: Mapping[str, Any] | None = None,
         split: Mapping[str, Any] | None = None,
         encoding: str = "utf-8",
         delimiter: str | None = None,
         decimal: str = ".",
         blank: str = "missing",
-        checks: Mapping[str, float] | None = None,
+        checks: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         max_categories: int = 1000,
         rows_in_memory: int = 2_000_000,
@@ -134,6 +134,11 @@ class CustomerTableDataModule(SplitTable[PropensitySchema, PropensityStats, Cust
         """Whether the table has a label column; without one, customers are scored and not judged."""
         self._open(labels=False)
         return any(task.column in self.source.columns for task in self.roles.tasks)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """T names of what is foretold, as the recipe declares them."""
+        return self.roles.task_names
 
     @property
     def leaks(self) -> tuple[Leak, ...]:

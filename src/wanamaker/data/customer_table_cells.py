@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wanamaker.data.experiment_source import kind_of
-from wanamaker.data.experiment_table import numbers_of, text_codes
+from wanamaker.data.experiment_table import number_like, numbers_of, text_codes
 from wanamaker.data.panel_source import as_numbers
 from wanamaker.errors import UserError
 
@@ -46,6 +46,25 @@ def is_stray_text(column: pa.ChunkedArray, written: bool, decimal: str = ".") ->
         # 00417 is a name, such as a zip code
         return written or not any(value[0] == "0" and value[1:].isdigit() for value in values)
     return written and not len(bad) and bool(np.isfinite(numbers).any())
+
+
+def refuse_written_numbers(column: pa.ChunkedArray, name: str, source: str, decimal: str) -> None:
+    """Refuse a feature of many words that are all numbers, in a notation that the file was not said to have.
+
+    Read as names, each 1.234,50 or 19,90 would be a category of its own.
+
+    Raises:
+        UserError: naming the column and a cell.
+    """
+    values = [value for value in (text.strip() for text in text_codes(column)[1]) if value]
+    odd = next((value for value in values if not value.isdigit()), None)
+    if len(values) >= _MANY and odd is not None and all(map(number_like, values)):
+        other = "," if decimal == "." else "."
+        raise UserError(
+            f"column {name!r} of {source} holds numbers such as {odd!r}, which are none where the decimal sign is"
+            f" {decimal!r}: pass data.decimal={other!r} if that is its sign, write them without thousands separators,"
+            " or list the column in data.roles.categorical if they are names."
+        )
 
 
 def numbers_in(

@@ -137,6 +137,12 @@ def settle_tasks(
         for rows, where in ((known, "all"), (labels[train & np.isfinite(labels[:, t]), t], "training")):
             if not len(rows) or rows.min() == rows.max():
                 raise UserError(_one_class(role, rows, where, place))
+        two = np.unique(known)
+        if role.kind is None and role.positive is None and len(two) == 2 and (two != 0).all():
+            raise UserError(
+                f"{place} holds {two[0]:g} and {two[1]:g} only: say which of them means yes, in {role.place}.positive,"
+                " or declare kind: regression."
+            )
         kind = role.kind or _kind_of(known, role)
         if kind == "value" and known.min() < 0:
             raise UserError(
@@ -145,6 +151,33 @@ def settle_tasks(
             )
         tasks.append(Task(role.name, kind, role.unit, role.edges))
     return tuple(tasks)
+
+
+def refuse_unwatched(task: Task, label: np.ndarray, time: np.ndarray, place: str) -> None:
+    """Refuse a hazard of which an interval saw nobody, or whose event nobody had in any.
+
+    Args:
+        task: of the hazard.
+        label, time: [N], of the rows to learn from; NaN where not known.
+        place: of its edges, for messages.
+
+    Raises:
+        UserError: naming the edges and the longest time.
+    """
+    known = np.isfinite(label) & np.isfinite(time)
+    if not known.any():
+        return
+    begins, longest = (0.0, *task.edges)[-2], float(time[known].max())
+    if longest <= begins:
+        raise UserError(
+            f"{place}={list(task.edges)}: nobody is watched for longer than {longest:g}, so that nothing is known of"
+            f" the interval from {begins:g} to {task.edges[-1]:g}; let the last edge be {longest:g} or less."
+        )
+    if not (known & (label == 1) & (time <= task.edges[-1])).any():
+        raise UserError(
+            f"{place}={list(task.edges)}: {task.name!r} happened to nobody by {task.edges[-1]:g}; let the last edge be"
+            " later, or check the unit."
+        )
 
 
 def _one_class(role: TaskRole, rows: np.ndarray, where: str, place: str) -> str:

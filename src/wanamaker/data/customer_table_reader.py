@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wanamaker.data.customer_table_cells import is_stray_text, moments_in, numbers_in, yes_in
-from wanamaker.data.customer_table_labels import labels_of, settle_tasks
+from wanamaker.data.customer_table_cells import is_stray_text, moments_in, numbers_in, refuse_written_numbers, yes_in
+from wanamaker.data.customer_table_labels import labels_of, refuse_unwatched, settle_tasks
 from wanamaker.data.customer_table_roles import ROW, TableRoles
 from wanamaker.data.customer_table_rows import Cells, encode_rows, weight_of
 from wanamaker.data.customer_table_split import SplitFacts, split_rows
@@ -27,6 +27,7 @@ from wanamaker.data.experiment_split import NONE, TRAIN, split_by_column
 from wanamaker.data.experiment_survey import KEYS
 from wanamaker.data.experiment_table import feature_kinds, identifiers_of, key_of, text_codes
 from wanamaker.data.leak_gate import Leak, check_allow, find_leaks, refuse_leaks
+from wanamaker.data.panel_roles import nearest
 from wanamaker.data.propensity_batch import PropensitySchema, PropensityStats, SurvivalFeature, Task
 from wanamaker.errors import UserError
 
@@ -103,6 +104,7 @@ class TableReader:
         extra = {split["column"]: "data.split.column"} if split["column"] else {}
         if curve is not None:
             extra |= {curve[name]: f"data.survival.{name}" for name in ("time", "event")}
+        self.source.check_delimiter()
         self.roles.check_columns(self.source.columns, self.source.name, labels=labels, extra=extra)
         if split["by"] == "time" and self.roles.moment is None:
             raise UserError("data.split.by=time needs data.roles.moment: name the column of dates.")
@@ -199,8 +201,9 @@ class TableReader:
                 key = key_of(row if roles.id is None else identifiers_of(table, roles.id, first))
                 parts["key"].append(key if by_key else key[:0])
                 parts["once"].append(key[key % every == 0] if once else key[:0])
-            if split["by"] == "time":
-                parts["moment"].append(self.moments(table, row))
+            if split["by"] == "time" or keep:
+                dated = self.moments(table, row)  # refuses what is no date, before anything is learnt
+                parts["moment"] += [dated] if split["by"] == "time" else []
             if split["column"] is not None:
                 parts["column"].append(self._column_codes(table))
             if keep and self.policy.survival is not None:
@@ -252,7 +255,7 @@ class TableReader:
         option = self.policy.survival
         same = [task.positive for task in self.roles.tasks if task.column == option["event"]]
         positive = option["positive"] if option["positive"] is not None else (same[0] if same else None)
-        event, _ = yes_in(
+        event, seen = yes_in(
             table.column(option["event"]),
             None if positive is None else str(positive),
             option["event"],
@@ -260,6 +263,11 @@ class TableReader:
             row,
             self.source.name,
         )
+        if positive is not None and seen and not (event == 1).any() and not self.streamed:
+            raise UserError(
+                f"data.survival.positive={positive!r} is not among the values of column {option['event']!r} of"
+                f" {self.source.name}. {nearest(str(positive), sorted(seen))}"
+            )
         bad = np.isfinite(event) & (event != 0) & (event != 1)
         if bad.any():
             raise UserError(
@@ -314,11 +322,19 @@ class TableReader:
         found = self._outcomes(self.roles, keep=True)
         codes = split_rows(found.facts, self.policy.split)
         train = codes == TRAIN
+        if not found.facts.usable.any():
+            columns = ", ".join(repr(task.column) for task in self.roles.tasks)
+            raise UserError(
+                f"{self.source.name} has no row to learn from: the labels ({columns}) are empty in every row."
+            )
         if not train.any():
             raise UserError(
                 f"No row of {self.source.name} is left to train on: lower data.split.val and data.split.test."
             )
         tasks = settle_tasks(self.roles.tasks, found.label, train, found.values, self.source.name)
+        for t, (role, task) in enumerate(zip(self.roles.tasks, tasks, strict=True)):
+            if task.kind == "hazard":
+                refuse_unwatched(task, found.label[train, t], found.time[train, t], f"{role.place}.edges")
         curve = None
         if found.survival is not None:
             age, event = (part[train] for part in found.survival)
@@ -354,6 +370,11 @@ class TableReader:
         rows = encode_rows(sample, schema, self.settled(tasks), row, row, self.cells)
         labels = label_stats(tasks, found.label[train], found.time[train])
         stats = survey.stats(rows.numeric, labels)
+        if not any(len(np.unique(values)) > 1 for part in (rows.numeric, rows.categorical) for values in part.T):
+            raise UserError(
+                f"{self.source.name}: every feature ({', '.join([*schema.numeric, *schema.categorical][:12])}) is empty"
+                " or the same in all training rows, so that no customer can be told from another; check data.roles."
+            )
         leaks = find_leaks(schema, rows.numeric, rows.categorical, rows.label, rows.time, self.policy.checks)
         refuse_leaks(leaks, allow, self.source.name)
         return schema, survey, stats, leaks
@@ -392,6 +413,9 @@ class TableReader:
             and name not in self.roles.categorical
             and is_stray_text(block.column(name), written, self.source.decimal)
         )
+        for name in set(features) - {*stray, *self.roles.categorical}:
+            if kinds[name] == "text":
+                refuse_written_numbers(block.column(name), name, self.source.name, self.source.decimal)
         kinds |= dict.fromkeys(stray, "number")
         dates = [name for name in features if kinds[name] == "date"]
         if dates:

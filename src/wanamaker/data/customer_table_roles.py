@@ -26,7 +26,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from wanamaker.data.column_names import check_categorical, column_name, column_names
+from wanamaker.data.column_names import check_categorical, check_task_names, column_name, column_names
 from wanamaker.data.experiment_roles import value_text
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.panel_roles import nearest
@@ -74,10 +74,7 @@ class TableRoles:
     moment: str | None = None
 
     def __post_init__(self) -> None:
-        names = [task.name for task in self.tasks]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise UserError(f"data.roles.tasks: two tasks are called {twice[0]!r}; give each a name of its own.")
+        check_task_names("data.roles.tasks", self.task_names)
         taken: dict[str, str] = {}
         for column, role in self._exclusive():
             if taken.setdefault(column, role) != role:
@@ -85,6 +82,12 @@ class TableRoles:
                     f"data.roles: column {column!r} is declared as {taken[column]} and as {role}; keep one of the two."
                 )
         check_categorical(self.categorical, self.features)
+        for column in self.categorical:
+            if taken.get(column, "feature") != "feature":
+                raise UserError(
+                    f"data.roles.categorical names {column!r}, which is declared as {taken[column]} and so is no"
+                    " feature; keep one of the two."
+                )
 
     @classmethod
     def from_config(cls, roles: Mapping[str, Any] | TableRoles) -> TableRoles:

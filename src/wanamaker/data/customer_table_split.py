@@ -19,6 +19,7 @@ Axis letters: N rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ _DEFAULTS = {
     "repeat": 0,
 }
 _DAY = 86_400  # seconds
+_MOST_DAYS = 100_000
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,17 @@ def parse_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"data.split.{name}={value!r} must be a whole number, {least} or more.")
     embargo = options["embargo"]
-    if isinstance(embargo, bool) or not isinstance(embargo, int | float) or embargo < 0:
-        raise UserError(f"data.split.embargo={embargo!r} must be a number of days, 0 or more.")
+    finite = not isinstance(embargo, bool) and isinstance(embargo, int | float) and math.isfinite(embargo)
+    if not finite or not 0 <= embargo <= _MOST_DAYS:
+        raise UserError(f"data.split.embargo={embargo!r} must be a number of days, 0 or more, at most {_MOST_DAYS:,}.")
+    if not isinstance(options["stratify"], bool):
+        raise UserError(f"data.split.stratify={options['stratify']!r} must be true or false.")
     if embargo and options["by"] != "time":
         raise UserError(f"data.split.embargo={embargo} belongs to by: time, not to by: {options['by']}.")
     if options["folds"] is None:
-        if options["fold"]:
-            raise UserError(f"data.split.fold={options['fold']} belongs to data.split.folds, which is null.")
+        for name in ("fold", "repeat"):
+            if options[name]:
+                raise UserError(f"data.split.{name}={options[name]} belongs to data.split.folds, which is null.")
     elif options["fold"] >= options["folds"]:
         raise UserError(
             f"data.split.fold={options['fold']}: of {options['folds']} folds the last is number {options['folds'] - 1}."

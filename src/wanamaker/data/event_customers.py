@@ -50,7 +50,8 @@ class CustomerTable:
     ) -> None:
         source = ExperimentSource(Path(roles.path), encoding, delimiter, decimal)
         key = roles.id or id
-        declared = [name for name in (key, roles.since, *(roles.features or ())) if name]
+        declared = [key, *([roles.since] if roles.since else []), *(roles.features or ())]
+        declared += [*roles.categorical, *roles.drop] if model is None else []
         if missing := source.missing(declared):
             raise UserError(f"{source.name} (data.customers) has no column {missing[0]!r}. {source.hint(missing[0])}")
         apart = {key, roles.since, *roles.drop}
@@ -60,6 +61,8 @@ class CustomerTable:
         table = source.read(
             [key, *([roles.since] if roles.since else []), *features], [key, *([roles.since] if roles.since else [])]
         )
+        if not len(table):
+            raise UserError(f"{source.name} (data.customers) has a header and no rows; export it again.")
         self.ids = identifiers_of(table, key, 0)
         hashed = np.sort(key_of(self.ids))
         if (hashed[1:] == hashed[:-1]).any():
@@ -81,7 +84,10 @@ class CustomerTable:
             self.since = known.astype("datetime64[us]").astype(np.int64)
         if model is None:
             kinds = {name: _kind(table, name) for name in features}
-            numeric, words = feature_kinds(features, kinds, roles.categorical, source.name)
+            try:
+                numeric, words = feature_kinds(features, kinds, roles.categorical, source.name)
+            except UserError as error:  # it knows the roles of another kind of table
+                raise UserError(str(error).replace("data.roles.", "data.customers.")) from error
         else:
             numeric = tuple(name for name in features if name in model.numeric)
             words = tuple(name for name in features if name in model.categorical)

@@ -18,7 +18,7 @@ import numpy as np
 
 from wanamaker.data.event_bucket import first_at, over_segments
 from wanamaker.data.event_history import History, Positions
-from wanamaker.data.event_tasks import DAY
+from wanamaker.data.event_tasks import DAY, MOST_DAYS
 from wanamaker.errors import UserError
 
 GROUPS = ("rfm", "intervals", "momentum", "recent", "types", "columns")
@@ -61,7 +61,7 @@ def parse_groups(groups: Sequence[str], windows: Sequence[int]) -> tuple[tuple[s
         if group not in GROUPS:
             raise UserError(f"data.features names {group!r}; choose from {', '.join(GROUPS)}.")
     for days in windows:
-        if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS:
             raise UserError(f"data.windows holds {days!r}; give whole numbers of days, such as [7, 30, 90].")
     return chosen, tuple(windows)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from wanamaker.data.column_names import column_name, one_or_more
 from wanamaker.data.event_bucket import EventBucket
 from wanamaker.data.event_features import WINDOWS
 from wanamaker.data.event_history import microseconds, names_of, numbers_in
@@ -60,8 +61,12 @@ class InvoiceRoles:
         """
         defaults = {field.name: None for field in fields(cls)} | {"categorical": ()}
         given = options_of("data.roles", roles, defaults, ("customer", "date", "invoice", "quantity", "price"))
-        value = given["categorical"] or ()
-        given["categorical"] = (value,) if isinstance(value, str) else tuple(map(str, value))
+        for name, value in given.items():
+            given[name] = (
+                one_or_more("data.roles.categorical", value)
+                if name == "categorical"
+                else column_name(f"data.roles.{name}", value, optional=name == "product")
+            )
         made = cls(**given)
         columns = [made.customer, made.date, made.invoice, made.quantity, made.price, *made.categorical]
         columns += [made.product] if made.product else []
@@ -230,10 +235,10 @@ class InvoiceDataModule(EventLogDataModule):
         *,
         path: Any,
         roles: Mapping[str, Any],
-        tasks: Sequence[Mapping[str, Any]],
+        tasks: Sequence[Any],
         as_of: Any = None,
         embargo: float = 0,
-        drop: Mapping[str, bool] | None = None,
+        drop: Mapping[str, Any] | None = None,
         customers: Mapping[str, Any] | None = None,
         features: Sequence[str] = ("rfm", "intervals", "momentum", "recent", "columns"),
         windows: Sequence[int] = WINDOWS,
@@ -244,7 +249,7 @@ class InvoiceDataModule(EventLogDataModule):
         encoding: str = "utf-8",
         delimiter: str | None = None,
         decimal: str = ".",
-        checks: Mapping[str, float] | None = None,
+        checks: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         max_categories: int = 1000,
         events_in_memory: int = 5_000_000,

@@ -27,6 +27,7 @@ from wanamaker.data.event_sampler import EventDataset, EventEvaluationSampler, L
 from wanamaker.data.event_stream import BucketReader, EventEvaluationStream, EventTrainingStream
 from wanamaker.data.event_survey import Facts, Learner, check_labels, facts_of
 from wanamaker.data.experiment_split import TEST, TRAIN, VAL
+from wanamaker.data.experiment_stream import check_lanes
 from wanamaker.data.leak_gate import check_allow, find_leaks, parse_checks, settle_leaks
 from wanamaker.data.passed_on import arguments_of, passed_on
 from wanamaker.data.propensity_batch import PropensitySchema, PropensityStats
@@ -101,7 +102,7 @@ class EventLogDataModule(SplitLoaders):
         *,
         path: Any,
         roles: Mapping[str, Any] | EventRoles,
-        tasks: Sequence[Mapping[str, Any]],
+        tasks: Sequence[Any],
         as_of: Any = None,
         embargo: float = 0,
         customers: Mapping[str, Any] | None = None,
@@ -116,7 +117,7 @@ class EventLogDataModule(SplitLoaders):
         encoding: str = "utf-8",
         delimiter: str | None = None,
         decimal: str = ".",
-        checks: Mapping[str, float] | None = None,
+        checks: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         max_categories: int = 1000,
         events_in_memory: int = 5_000_000,
@@ -179,6 +180,8 @@ class EventLogDataModule(SplitLoaders):
         stages = ("fit", "validate", "test") if stages is None else tuple(stages)
         reader = self.reader_type(self.options)
         if reader.streamed:
+            if "fit" in stages:
+                check_lanes(self.lanes, self.batch_size, world_size=1)
             reader.look()
             return
         for stage in stages:
@@ -253,6 +256,11 @@ class EventLogDataModule(SplitLoaders):
         return self._learn()[1]
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """T names of what is foretold, as the recipe declares them."""
+        return tuple(one.task.name for one in self.options.tasks)
+
+    @property
     def facts(self) -> Facts:
         """Labels, moments and split of every position."""
         if self._facts is None:
@@ -286,6 +294,7 @@ class EventLogDataModule(SplitLoaders):
         """Look at the training positions and let the gate judge them; once."""
         if self._learnt is None:
             facts = self.facts
+            self._refuse_strangers()
             said = check_labels(self.reader, facts, (TRAIN,), self.split)
             learner, first = Learner(self.reader, self.max_categories), facts.first
             for number, part in enumerate(self._parts()):
@@ -307,6 +316,19 @@ class EventLogDataModule(SplitLoaders):
     def _encoded(self, number: int, schema: PropensitySchema) -> EventRows:
         """A bucket's positions as arrays."""
         return encoded(self.reader, self._part(number), schema, int(self.facts.first[number]))
+
+    def _refuse_strangers(self) -> None:
+        """A table of customers none of whom is in the log (0042 and 42 are two) would teach nothing."""
+        table = self.reader.customers
+        if table is None or self.reader.streamed:
+            return
+        part = self._part(0)
+        busy = part.ids[np.diff(part.history.offsets) > 0]
+        if not (table.place_of(busy) >= 0).any():
+            raise UserError(
+                f"{self.options.customers.path} (data.customers): no customer of the table, such as {table.ids[0]}, has"
+                f" an event in {self.reader.name}, where one is {busy[0]}; write them alike."
+            )
 
     def _judge(self, schema: PropensitySchema) -> None:
         """Look for features that know the answer, in as many training positions as the gate looks at."""

@@ -7,15 +7,19 @@ Axis letters: A as-of dates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from wanamaker.data.event_tasks import DAY
+from wanamaker.data.event_tasks import DAY, is_days
 from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
+
+MOST_MOMENTS = 10_000  # as-of dates, each of which asks every customer again
+_ISO = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ].*)?)?)?")  # 20240131 would be a year
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def parse_moment(place: str, value: Any) -> int:
         UserError: it is none.
     """
     try:
+        if not _ISO.fullmatch(str(value).strip()):
+            raise ValueError(value)
         moment = np.datetime64(str(value).strip().replace(" ", "T"), "us")
     except ValueError:
         moment = np.datetime64("NaT")
@@ -72,7 +78,7 @@ def parse_as_of(as_of: Any) -> dict[str, Any]:
     if isinstance(as_of, Mapping):
         given = options_of("data.as_of", as_of, {"first": None, "last": None, "every": None}, ("first",))
         every = given["every"]
-        if isinstance(every, bool) or not isinstance(every, int | float) or every <= 0:
+        if not is_days(every) or every * DAY < 1:
             raise UserError(f"data.as_of.every={every!r}; give the days from one as-of date to the next, such as 28.")
         last = None if given["last"] is None else parse_moment("data.as_of.last", given["last"])
         first = parse_moment("data.as_of.first", given["first"])
@@ -103,7 +109,13 @@ def moments_in(as_of: Mapping[str, Any], span: LogSpan, ahead: float) -> np.ndar
         moments = np.array(as_of["dates"], np.int64)
     else:
         last = span.end - int(ahead * DAY) if as_of["last"] is None else as_of["last"]
-        moments = np.arange(as_of["first"], last + 1, round(as_of["every"] * DAY), dtype=np.int64)
+        step = round(as_of["every"] * DAY)
+        if (last - as_of["first"]) // step >= MOST_MOMENTS:
+            raise UserError(
+                f"data.as_of.every={as_of['every']:g} (days) makes more than {MOST_MOMENTS:,} as-of dates up to"
+                f" {moment_text(last)}, at each of which every customer is asked; choose a longer one, such as 28."
+            )
+        moments = np.arange(as_of["first"], last + 1, step, dtype=np.int64)
         if not len(moments):
             raise UserError(
                 f"data.as_of.first={moment_text(as_of['first'])}: the tasks look {ahead:g} days ahead and the log ends"

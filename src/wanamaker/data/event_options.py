@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from wanamaker.data.event_features import parse_groups
 from wanamaker.data.event_moments import parse_as_of, parse_moment
+from wanamaker.data.event_partition import MAX_BUCKETS
 from wanamaker.data.event_roles import CustomerRoles, EventRoles
-from wanamaker.data.event_tasks import EventTask, parse_tasks
+from wanamaker.data.event_tasks import MOST_DAYS, EventTask, is_days, parse_tasks
 from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
 
@@ -83,15 +84,22 @@ def event_options(
     Raises:
         UserError: naming the option.
     """
-    if isinstance(embargo, bool) or not isinstance(embargo, int | float) or embargo < 0:
-        raise UserError(f"data.embargo={embargo!r}; give a number of days, 0 or more.")
+    if not is_days(embargo, zero=True):
+        raise UserError(f"data.embargo={embargo!r}; give a number of days, 0 or more, at most {MOST_DAYS:,}.")
+    if buckets is not None and (isinstance(buckets, bool) or buckets not in range(1, MAX_BUCKETS + 1)):
+        raise UserError(f"data.buckets={buckets!r}; give a whole number from 1 up to {MAX_BUCKETS}, or null.")
     if log_end is not None:
         parse_moment("data.log_end", log_end)
     known = roles if isinstance(roles, EventRoles) else EventRoles.from_config(roles)
     reach = options_of("data.history", history, {"days": None, "events": None})
-    for name, value in reach.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-            raise UserError(f"data.history.{name}={value!r}; give a number above 0, or null for all of it.")
+    if reach["days"] is not None and not is_days(reach["days"]):
+        raise UserError(
+            f"data.history.days={reach['days']!r}; give a number above 0 and at most {MOST_DAYS:,}, or null for all of"
+            " it."
+        )
+    most = reach["events"]
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise UserError(f"data.history.events={most!r}; give a whole number above 0, or null for all of them.")
     groups, looks = parse_groups(features, windows)
     return EventOptions(
         path=path,
@@ -104,7 +112,7 @@ def event_options(
         features=groups,
         windows=looks,
         history_days=reach["days"],
-        history_events=None if reach["events"] is None else int(reach["events"]),
+        history_events=most,
         until=words_of(until),
         log_end=log_end,
         writing=writing,

@@ -6,7 +6,7 @@ Axis letters: R rows of a block.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,9 @@ class LogColumns:
             raise UserError(f"data.roles: column {twice[0]!r} has two roles; give it one.")
 
 
+MAX_BUCKETS = 512  # files that are open at a time
+
+
 def log_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files of a log in the order in which they are read: as given, those of a folder by name.
 
@@ -69,6 +72,8 @@ def log_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises:
         UserError: nothing is there, or it is no table.
     """
+    if isinstance(source, Mapping) or not isinstance(source, str | Path | Sequence):
+        raise UserError(f"data.path={source!r}; give a file, a folder of shards, or a list of these.")
     if not isinstance(source, str | Path):
         files = [file for one in source for file in log_files(one)]
         if not files:
@@ -198,6 +203,13 @@ class _LogFile:
                 f"{self._place(first + int(bad[0]))}: column {name!r} (numeric) is {str(cell)!r}, which is no number."
                 " Write numbers without a currency sign or thousands separators (1234.50), pass"
                 f" data.decimal={other!r} if that is its sign, or make the column categorical."
+            )
+        large = np.abs(cells) > np.finfo(np.float32).max  # false of an empty cell
+        if large.any():
+            worst = int(large.argmax())
+            raise UserError(
+                f"{self._place(first + worst)}: column {name!r} (numeric) is {cells[worst]:g}, which is infinite or too"
+                " large to learn from; correct it or leave the cell empty."
             )
         return cells
 

@@ -16,7 +16,7 @@ from wanamaker.data.event_bucket import EventBucket, first_at
 from wanamaker.data.event_customers import NEVER, CustomerTable, with_customers
 from wanamaker.data.event_features import COUNT, FeatureOptions, event_features, last_words
 from wanamaker.data.event_history import History, Positions, histories, microseconds, names_of, positions_at
-from wanamaker.data.event_moments import LogSpan, moments_in, parse_moment
+from wanamaker.data.event_moments import LogSpan, moment_text, moments_in, parse_moment
 from wanamaker.data.event_options import EventOptions
 from wanamaker.data.event_partition import LogColumns, estimated_rows, log_blocks
 from wanamaker.data.event_rows import EventRows, Prepared, encode
@@ -26,6 +26,8 @@ from wanamaker.data.experiment_table import key_of
 from wanamaker.data.panel_roles import nearest
 from wanamaker.data.propensity_batch import PropensitySchema
 from wanamaker.errors import UserError
+
+_EARLIEST, _LATEST = (int(np.datetime64(year, "us").astype(np.int64)) for year in ("1900", "2200"))
 
 
 class EventReader:
@@ -173,6 +175,12 @@ class EventReader:
         if not firsts:
             raise UserError(f"{self.name} has no event left: {' '.join(self.said())} Check data.roles.")
         first, last = min(firsts), max(lasts)
+        for moment in (first, last):
+            if not _EARLIEST <= moment < _LATEST:
+                raise UserError(
+                    f"{self.name} has an event on {moment_text(moment)}, as stands for an unknown date; correct it, or"
+                    " take the row out."
+                )
         end = (last // DAY + 1) * DAY
         if self.options.log_end is not None:
             end = parse_moment("data.log_end", self.options.log_end)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from wanamaker.data.column_names import column_name, one_or_more
 from wanamaker.data.panel_options import options_of
 from wanamaker.errors import UserError
 
@@ -48,9 +49,12 @@ class EventRoles:
         """
         defaults = {field.name: None for field in fields(cls)} | {"event": "purchase", "categorical": (), "numeric": ()}
         given = options_of("data.roles", roles, defaults, ("id", "time"))
-        for name in ("categorical", "numeric"):
-            value = given[name] or ()
-            given[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+        for name, value in given.items():
+            place = f"data.roles.{name}"
+            if name in ("categorical", "numeric"):
+                given[name] = one_or_more(place, value)
+            else:
+                given[name] = column_name(place, value, optional=name not in ("id", "time", "event"))
         made = cls(**given)
         columns = made.names() + made.numbers() + ((made.available_at,) if made.available_at else ())
         for column in (made.id, made.time, *columns):
@@ -99,8 +103,15 @@ class CustomerRoles:
             return None
         defaults = {field.name: None for field in fields(cls)} | {"categorical": (), "drop": ()}
         given = options_of("data.customers", roles, defaults, ("path",))
-        for name in ("features", "categorical", "drop"):
-            value = given[name]
-            if value is not None:
-                given[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
-        return cls(**given)
+        for name, value in given.items():
+            place = f"data.customers.{name}"
+            if name in ("categorical", "drop") or (name == "features" and value is not None):
+                given[name] = one_or_more(place, value)
+            elif name != "features":
+                given[name] = column_name(place, value, optional=name != "path")
+        made = cls(**given)
+        taken = [c for c in (made.id, made.since, *made.drop, *(made.features or ())) if c is not None]
+        for column in taken:
+            if taken.count(column) > 1:
+                raise UserError(f"data.customers: column {column!r} has two roles; give it one.")
+        return made

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from wanamaker.data.column_names import column_name, one_or_more
 from wanamaker.data.event_history import History, Positions, windowed
 from wanamaker.data.event_log import EventLogDataModule
 from wanamaker.data.event_options import EventOptions
@@ -24,7 +25,7 @@ from wanamaker.data.event_reader import EventReader
 from wanamaker.data.event_roles import EventRoles
 from wanamaker.data.event_rows import Prepared
 from wanamaker.data.event_session_features import GROUPS, product_features, session_features, user_features
-from wanamaker.data.event_tasks import DAY, parse_tasks
+from wanamaker.data.event_tasks import DAY, MOST_DAYS, is_days, parse_tasks
 from wanamaker.data.experiment_table import key_of
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.passed_on import passed_on
@@ -61,10 +62,18 @@ class SessionRoles:
         """
         defaults = {field.name: None for field in fields(cls)} | {"categorical": (), "numeric": ()}
         given = options_of("data.roles", roles, defaults, ("session", "time", "type"))
-        for name in ("categorical", "numeric"):
-            value = given[name] or ()
-            given[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
-        return cls(**given)
+        for name, value in given.items():
+            place = f"data.roles.{name}"
+            if name in ("categorical", "numeric"):
+                given[name] = one_or_more(place, value)
+            else:
+                given[name] = column_name(place, value, optional=name in ("user", "product", "price"))
+        made = cls(**given)
+        for name in ("user", "product"):
+            column = getattr(made, name)
+            if column is not None and column in (made.time, made.type, made.price, *made.numeric):
+                raise UserError(f"data.roles: column {column!r} has two roles, one of them {name}; give it one.")
+        return made
 
     def of_events(self) -> EventRoles:
         """Roles of the events, checked."""
@@ -236,7 +245,7 @@ class SessionDataModule(EventLogDataModule):
         path: Any,
         roles: Mapping[str, Any],
         target: str = "purchase",
-        tasks: Sequence[Mapping[str, Any]] | None = None,
+        tasks: Sequence[Any] | None = None,
         groups: Sequence[str] = GROUPS,
         timeout: float = 30.0,
         history: Mapping[str, Any] | None = None,
@@ -245,7 +254,7 @@ class SessionDataModule(EventLogDataModule):
         encoding: str = "utf-8",
         delimiter: str | None = None,
         decimal: str = ".",
-        checks: Mapping[str, float] | None = None,
+        checks: Mapping[str, Any] | None = None,
         allow: Sequence[str] = (),
         max_categories: int = 1000,
         events_in_memory: int = 5_000_000,
@@ -266,8 +275,10 @@ class SessionDataModule(EventLogDataModule):
         for group in chosen:
             if group not in GROUPS:
                 raise UserError(f"data.groups names {group!r}; choose from {', '.join(GROUPS)}.")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0:
-            raise UserError(f"data.timeout={timeout!r}; give a number of minutes, 0 or more.")
+        if not is_days(timeout, zero=True):
+            raise UserError(f"data.timeout={timeout!r}; give a number of minutes, 0 or more, at most {MOST_DAYS:,}.")
+        if tasks is not None and not tasks:
+            raise UserError(f"data.tasks is an empty list; null foretells {target!r}.")
         asked = tasks or [{"name": "conversion", "kind": "binary", "event": target}]
         for i, task in enumerate(asked):
             if not isinstance(task, Mapping) or task.get("kind") not in ("binary", "regression") or "within" in task:

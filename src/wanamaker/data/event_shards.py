@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wanamaker.data.event_bucket import EventBucket, bucket_of
-from wanamaker.data.event_partition import LogColumns, estimated_rows, log_blocks, log_files
+from wanamaker.data.event_partition import MAX_BUCKETS, LogColumns, estimated_rows, log_blocks, log_files
 from wanamaker.data.experiment_table import key_of
 from wanamaker.data.simulate.cache_lock import made_once
 from wanamaker.data.simulate.media_fields import restored
@@ -35,7 +35,6 @@ VERSION = 1
 """Raise this when the same log gives other files: it is part of a folder's name."""
 
 BUCKET_EVENTS = 500_000  # of a bucket, on average: some 100 MB while it is sorted
-MAX_BUCKETS = 512  # files that are open at a time
 SUMMARY = "buckets.json"
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]{0,17})$"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from wanamaker.data.customer_table_labels import refuse_unwatched
 from wanamaker.data.customer_table_split import SplitFacts, split_rows
 from wanamaker.data.customer_table_statistics import label_stats, quantiles_of
 from wanamaker.data.event_reader import EventReader
@@ -255,6 +256,9 @@ def check_labels(reader: EventReader, facts: Facts, needs: Sequence[int], split:
                 f"{one.task.name}: the window of {beyond:,} of {len(label):,} positions reaches beyond the end of the"
                 f" log ({moment_text(reader.span.end)}); their label is not known."
             )
+        if one.task.kind == "hazard":
+            learnt = np.isin(facts.codes, list(needs))
+            refuse_unwatched(one.task, label[learnt], facts.time[learnt, t], f"data.tasks[{t}].edges")
         for code in needs:
             mine = label[known & (facts.codes == code)]
             if not len(mine):

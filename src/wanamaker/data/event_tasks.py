@@ -6,12 +6,14 @@ Axis letters: P positions, E events, T tasks, N customers.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wanamaker.data.column_names import check_task_names, column_name, one_or_more
 from wanamaker.data.event_bucket import over_segments
 from wanamaker.data.panel_options import options_of
 from wanamaker.data.panel_roles import nearest
@@ -19,6 +21,7 @@ from wanamaker.data.propensity_batch import TASK_KINDS, Task
 from wanamaker.errors import UserError
 
 DAY = 86_400_000_000  # microseconds
+MOST_DAYS = 100_000  # of any length of time in a recipe
 DAYS_OF = {"hours": 1 / 24, "days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
 _DEFAULTS = {
     "name": None,
@@ -78,11 +81,15 @@ def parse_tasks(
             " purchase, within: 90}]."
         )
     found = tuple(_task(f"data.tasks[{i}]", given, numbers, amount) for i, given in enumerate(tasks))
-    names = [one.task.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"data.tasks has two tasks of the name {name!r}; rename one.")
+    check_task_names("data.tasks", [one.task.name for one in found])
     return found
+
+
+def is_days(value: Any, zero: bool = False) -> bool:
+    """Whether a value of a recipe is a length of time in days that there can be: finite, above 0 (or 0)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return 0 <= value <= MOST_DAYS and (zero or value > 0)
 
 
 def _task(place: str, given: Mapping[str, Any], numbers: Sequence[str], amount: str | None) -> EventTask:
@@ -96,16 +103,25 @@ def _task(place: str, given: Mapping[str, Any], numbers: Sequence[str], amount: 
     if o["without"] is not None and o["kind"] != "binary":
         raise UserError(f"{place}.without goes with kind: binary; of kind {o['kind']} give event.")
     events = o["event"] if o["without"] is None else o["without"]
-    events = () if events is None else (str(events),) if isinstance(events, str) else tuple(map(str, events))
+    if events is not None and not isinstance(events, str | int) and not events:
+        raise UserError(f"{place}: its events are an empty list; name some, or leave them out for any type.")
+    events = one_or_more(f"{place}.event" if o["without"] is None else f"{place}.without", events)
+    name = column_name(f"{place}.name", o["name"])
+    for key in ("count", "once"):
+        if not isinstance(o[key], bool):
+            raise UserError(f"{place}.{key}={o[key]!r}; say true or false.")
+    _refuse_unused(place, o)
     if o["kind"] == "hazard":
         edges = _edges(place, o["edges"])
         unit = o["unit"] or "days"
         if unit not in DAYS_OF:
             raise UserError(f"{place}.unit={unit!r}; time is counted in {', '.join(DAYS_OF)}.")
         days = edges[-1] * DAYS_OF[unit]
-        return EventTask(Task(o["name"], "hazard", unit, edges, days), events, False, None, days, bool(o["once"]))
+        if not is_days(days):
+            raise UserError(f"{place}.edges={o['edges']!r}: the last one lies more than {MOST_DAYS:,} days ahead.")
+        return EventTask(Task(name, "hazard", unit, edges, days), events, False, None, days, bool(o["once"]))
     within = o["within"]
-    if isinstance(within, bool) or not isinstance(within, int | float) or within <= 0:
+    if not is_days(within):
         raise UserError(f"{place}.within={within!r}; say how many days it looks ahead, such as within: 90.")
     if (o["kind"] == "value") != (o["sum"] is not None) and not (o["kind"] == "regression" and o["sum"] is not None):
         raise UserError(f"{place}.sum={o['sum']!r}: a value is the sum of a column; give sum: amount, of kind value.")
@@ -116,16 +132,30 @@ def _task(place: str, given: Mapping[str, Any], numbers: Sequence[str], amount: 
         )
     if o["kind"] == "regression" and o["sum"] is None and not o["count"]:
         raise UserError(f"{place}: a regression needs count: true (how many events) or sum: a column.")
-    task = Task(o["name"], o["kind"], o["unit"] or "", (), float(within))
+    task = Task(name, o["kind"], o["unit"] or "", (), float(within))
     return EventTask(task, events, o["without"] is not None, o["sum"], float(within), bool(o["once"]))
+
+
+def _refuse_unused(place: str, o: Mapping[str, Any]) -> None:
+    """Options of another kind of task would do nothing."""
+    unused = ("within", "sum", "count") if o["kind"] == "hazard" else ("edges",)
+    unused += ("count",) if o["kind"] in ("binary", "value") else ()
+    for key in unused:
+        if o[key]:
+            raise UserError(f"{place}.{key}={o[key]!r} means nothing to kind: {o['kind']}; take it out.")
+    if o["count"] and o["sum"] is not None:
+        raise UserError(
+            f"{place} has count: true and sum: {o['sum']}; keep one: how many events, or what they add up to."
+        )
 
 
 def _edges(place: str, edges: Any) -> tuple[float, ...]:
     try:
-        values = tuple(float(edge) for edge in edges)
+        values = () if isinstance(edges, str) else tuple(float(edge) for edge in edges)
     except (TypeError, ValueError):
         values = ()
-    if not values or values[0] <= 0 or any(b <= a for a, b in itertools.pairwise(values)):
+    ascends = all(a < b for a, b in itertools.pairwise(values))  # false of a NaN
+    if not values or not values[0] > 0 or not math.isfinite(values[-1]) or not ascends:
         raise UserError(f"{place}.edges={edges!r}; a hazard needs ends of intervals that ascend, such as [30, 60, 90].")
     return values
 

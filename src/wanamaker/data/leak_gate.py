@@ -19,6 +19,7 @@ Axis letters: N rows, F numeric features, J categorical features, T tasks.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,8 @@ def parse_checks(checks: Mapping[str, Any] | None, defaults: Mapping[str, float]
     options = options_of("data.checks", checks, defaults)
     for name, value in options.items():
         number = not isinstance(value, bool) and isinstance(value, int | float)
-        if name == "rows" and not (number and value >= 1):
-            raise UserError(f"data.checks.rows={value!r} must be a number of rows, 1 or more.")
+        if name == "rows" and not (number and math.isfinite(value) and value >= 1 and value == int(value)):
+            raise UserError(f"data.checks.rows={value!r} must be a whole number of rows, 1 or more.")
         if name != "rows" and not (number and 0 < value <= 1):
             raise UserError(
                 f"data.checks.{name}={value!r} must lie above 0 and not above 1; 1 lets everything through."

@@ -14,7 +14,7 @@ import numpy as np
 
 from wanamaker.data.experiment_source import ExperimentSource
 from wanamaker.data.experiment_split import TEST
-from wanamaker.data.experiment_stream import EvaluationStream, RowLookup, TrainingStream
+from wanamaker.data.experiment_stream import EvaluationStream, RowLookup, TrainingStream, check_lanes
 from wanamaker.data.experiment_table import identifiers_of, key_of
 from wanamaker.data.passed_on import passed_on
 from wanamaker.data.split_loaders import SplitLoaders
@@ -134,6 +134,8 @@ class SplitTable(SplitLoaders, Generic[Schema, Stats, Rows]):
         """
         stages = ("fit", "validate", "test") if stages is None else tuple(stages)
         self._open(labels="fit" in stages or (self.has_annotations and set(stages) != {"predict"}))
+        if self.streamed and "fit" in stages:
+            check_lanes(self.lanes, self.batch_size, world_size=1)
         if self.streamed or self.source.size > _FULL_PREFLIGHT:
             return
         if "fit" in stages:

@@ -77,10 +77,14 @@ class PropensityOptions:
         if isinstance(self.value, Mapping):
             for task, money in self.value.items():
                 number(money, f"decision.value.{task}")
-            if not any(self.value.values()):
-                raise UserError("decision.value names no task that is worth something; null leaves money out.")
-        elif self.value is not None and number(self.value, "decision.value") == 0:
-            raise UserError("decision.value=0: a contact that brings nothing never pays; null leaves money out.")
+            if not any(money > 0 for money in self.value.values()):
+                raise UserError(
+                    f"decision.value={dict(self.value)!r} names no task that is worth something; null leaves money out."
+                )
+        elif self.value is not None and number(self.value, "decision.value") <= 0:
+            raise UserError(
+                f"decision.value={self.value:g}: a contact that brings nothing never pays; null leaves money out."
+            )
         if number(self.cost, "decision.cost") < 0:
             raise UserError(f"decision.cost={self.cost:g}: money per contact, 0 or more.")
         if self.cost and self.value is None:
@@ -145,10 +149,21 @@ def ask(predictions: PropensityPredictions, options: PropensityOptions) -> Quest
         place = f"decision.threshold={rule!r}"
         if predictions.kinds[t] not in PROBABILITIES and isinstance(rule, str) and rule not in AMOUNT_RULES:
             raise UserError(f"{place} is for probabilities; {tasks[t]} is an amount: give a number, or base_rate.")
+        if predictions.kinds[t] in PROBABILITIES and not isinstance(rule, str) and not 0 <= rule <= 1:
+            raise UserError(f"{place}: {tasks[t]} is a probability; give a number from 0 to 1, such as 0.3.")
+        if predictions.kinds[t] == "value" and not isinstance(rule, str) and rule < 0:
+            raise UserError(
+                f"{place}: {tasks[t]} is an amount of 0 or more, so that nobody is below; give one above 0."
+            )
         if rule == PROFIT and not money.get(t, 0) > 0:
             raise UserError(f"{place} needs decision.value of {tasks[t]} above 0, and decision.cost.")
     if options.segment_by is not None:
         positions(options.segment_by, predictions.trait_names, "decision.segment_by", "trait (categorical feature)")
+        if "hazard" not in predictions.kinds:
+            raise UserError(
+                f"decision.segment_by={options.segment_by} compares survival, which no task of the model is about"
+                f" ({', '.join(tasks)}): leave it out."
+            )
     notes = []
     unit = options.money_unit or next((predictions.units[t] for t in money if _is_amount(predictions, t)), "")
     if money and not unit:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wanamaker.decisions.propensity import PropensityPlan, plan_propensity, score_frame
-from wanamaker.decisions.propensity_options import PropensityOptions
+from wanamaker.decisions.propensity_options import PropensityOptions, ask
 from wanamaker.decisions.propensity_profit import ProfitCurve, profit_curve, profit_frame
 from wanamaker.decisions.propensity_reasons import reason_frame
 from wanamaker.decisions.propensity_scores import TaskScores, decile_frame, judge, metric_frame
@@ -81,6 +81,14 @@ class PropensityDecision:
         self.options = PropensityOptions(**{f.name: given[f.name] for f in fields(PropensityOptions)})
         self.destination = CustomerList("scores", database, table, if_exists, formats)
         self.report = report
+
+    def check(self, predictions: PropensityPredictions) -> None:
+        """Read the question against the names of the predictions, before there are any rows.
+
+        Raises:
+            UserError: a task, a trait or a rule that the predictions have not.
+        """
+        ask(predictions, self.options)
 
     def write(
         self,

@@ -53,7 +53,7 @@ def test_customers_are_in_order_and_those_above_the_base_rate_are_contacted() ->
         ({"top": 0.1}, 80),
         ({"top": 30}, 30),
         ({"top": 30, "rank_by": "ltv"}, 30),
-        ({"threshold": 2.0}, 0),
+        ({"threshold": 1.0}, 0),
         ({"threshold": {"churn": 0.0}, "top": 5}, 5),
     ],
 )
@@ -231,6 +231,9 @@ def test_reasons_in_words() -> None:
         ({"value": {"churn": "much"}}, "decision.value.churn='much' is not a number"),
         ({"value": {"chum": 5}}, "decision.value names the task 'chum'"),
         ({"value": 0}, "a contact that brings nothing never pays"),
+        ({"value": {"churn": -5}}, "names no task that is worth something"),
+        ({"threshold": 2}, "decision.threshold=2: churn is a probability; give a number from 0 to 1"),
+        ({"threshold": {"ltv": -1}}, "ltv is an amount of 0 or more"),
         ({"cost": 5}, "without decision.value"),
         ({"cost": -1, "value": 3}, "money per contact, 0 or more"),
         ({"segment_by": "region"}, "decision.segment_by names the trait"),

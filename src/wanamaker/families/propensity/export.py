@@ -60,13 +60,47 @@ def predictions_of(
         traits=array(batch.categorical, np.int64),
         reason=array(place, np.int64),
         push=array(push),
-        tasks=tuple(task.name for task in schema.tasks),
-        kinds=tuple(task.kind for task in schema.tasks),
-        units=tuple(task.unit for task in schema.tasks),
-        horizons=tuple(task.horizon for task in schema.tasks),
-        edges=tuple(task.edges for task in schema.tasks),
-        features=net.reason_names,
-        trait_names=schema.categorical,
-        trait_values=schema.categories,
-        level=net.level,
+        **_names(net),
     )
+
+
+def without_rows(net: PropensityNet) -> PropensityPredictions:
+    """The artefact of no position: tasks, kinds, units and traits alone. The net is built."""
+    names = _names(net)
+    T, J, R = len(names["tasks"]), len(names["trait_names"]), net.reasons.top
+    none, whole = np.empty(0), np.empty(0, np.int64)
+    per_task = np.empty((0, T), np.float32)
+    return PropensityPredictions(
+        row=whole,
+        id=whole,
+        moment=np.empty(0, "datetime64[s]"),
+        split=whole,
+        weight=none,
+        events=whole,
+        label=np.empty((0, T)),
+        time=np.empty((0, T)),
+        score=per_task,
+        low=per_task,
+        high=per_task,
+        raw=per_task,
+        survival=np.empty((0, sum(map(len, names["edges"]))), np.float32),
+        traits=np.empty((0, J), np.int64),
+        reason=np.empty((0, T, R), np.int64),
+        push=np.empty((0, T, R), np.float32),
+        **names,
+    )
+
+
+def _names(net: PropensityNet) -> dict[str, Any]:
+    schema = net.schema
+    return {
+        "tasks": tuple(task.name for task in schema.tasks),
+        "kinds": tuple(task.kind for task in schema.tasks),
+        "units": tuple(task.unit for task in schema.tasks),
+        "horizons": tuple(task.horizon for task in schema.tasks),
+        "edges": tuple(task.edges for task in schema.tasks),
+        "features": net.reason_names,
+        "trait_names": schema.categorical,
+        "trait_values": schema.categories,
+        "level": net.level,
+    }

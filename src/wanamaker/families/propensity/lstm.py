@@ -20,6 +20,8 @@ from wanamaker.errors import UserError
 from wanamaker.nn.row_hash import dropped, stream
 from wanamaker.nn.tabular import FeatureEncoder
 
+from .counts import check_counts, check_inputs
+
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 POOLS = ("last", "mean", "max")
 _INPUT, _OUTPUT = 2_001, 2_002  # streams of the dropout
@@ -119,12 +121,11 @@ class SequenceEncoder(nn.Module):
             raise UserError(f"model.net.sequence.cell={cell!r}: choose from {', '.join(CELLS)}.")
         if isinstance(pool, str) or not pool or set(pool) - set(POOLS):
             raise UserError(f"model.net.sequence.pool={pool!r}: give a list of {', '.join(POOLS)}.")
-        for name, value in (("hidden", hidden), ("layers", layers)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"model.net.sequence.{name}={value!r}: give a whole number of at least 1.")
+        check_counts("model.net.sequence", {"hidden": (hidden, 1), "layers": (layers, 1)})
+        check_inputs("model.net.sequence", pieces, log, embed_above, embedding)
         for name, value in (("dropout", dropout), ("input_dropout", input_dropout)):
-            if not 0 <= value < 1:
-                raise UserError(f"model.net.sequence.{name}={value}: give a probability of at least 0 and below 1.")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise UserError(f"model.net.sequence.{name}={value!r}: give a probability of at least 0 and below 1.")
         self.members, self.pool, self.dropout, self.input_dropout = members, tuple(pool), dropout, input_dropout
         self.columns = len(schema.event_numeric)
         categories = [len(values) for values in schema.event_categories]

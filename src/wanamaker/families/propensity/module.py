@@ -20,9 +20,10 @@ from wanamaker.nn.schedules import make_schedule, total_steps
 from wanamaker.predictions.propensity import SPLITS, PropensityPredictions
 
 from .calibration import calibration_rows, fitted
-from .export import predictions_of
+from .export import predictions_of, without_rows
 from .net import PropensityNet
 from .rows import HeldOutRows
+from .weighting import check_weights
 
 META_KEY = "propensity"
 SAMPLE_ROWS = 200_000
@@ -60,7 +61,7 @@ class PropensityModule(LightningModule):
         net: PropensityNet,
         optimizer: Callable[[Iterable[Any]], Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
-        weight_decays: Mapping[str, float] | None = None,
+        weight_decays: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -68,6 +69,9 @@ class PropensityModule(LightningModule):
         self.weight_decays = dict(weight_decays or {})
         if unknown := set(self.weight_decays) - set(PARTS):
             raise UserError(f"model.weight_decays has {sorted(unknown)}: choose from {', '.join(PARTS)}.")
+        for name, value in self.weight_decays.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise UserError(f"model.weight_decays.{name}={value!r}: give a number of at least 0.")
         self._sums: Tensor | None = None  # [3, T]: loss, that of the base rate, weight
         self._reference: Tensor | None = None
         self._rows = HeldOutRows(SAMPLE_ROWS)
@@ -77,8 +81,11 @@ class PropensityModule(LightningModule):
         """Find what does not fit together before anything is written.
 
         Raises:
-            UserError: no rows are held out for validation, and the members are not cross-fitted either.
+            UserError: no rows are held out for validation, and the members are not cross-fitted either; or weights of
+                tasks that there are not.
         """
+        if self.net.task_weights:
+            check_weights(self.net.task_weights, data.task_names)
         if "fit" not in stages or self.net.folds > 1 or data.streamed:
             return
         if not (data.codes == SPLITS.index("val")).any():
@@ -227,6 +234,10 @@ class PropensityModule(LightningModule):
     def predict_step(self, batch: PropensityBatch, batch_idx: int) -> PropensityPredictions:
         split = self.split_of(batch)
         return predictions_of(self.net, self.net(batch, split), batch, split, self.trainer.datamodule)
+
+    def predictions_without_rows(self) -> PropensityPredictions:
+        """The names in the predictions, known once a checkpoint was read; decisions are checked against them."""
+        return without_rows(self.net)
 
     # -- checkpoints -----------------------------------------------------------------------------------------------
 

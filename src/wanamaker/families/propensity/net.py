@@ -5,8 +5,10 @@ Axis letters: P positions, E events, M members, T tasks, Q raw and N natural out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
@@ -21,12 +23,13 @@ from wanamaker.nn.row_hash import stream
 from wanamaker.nn.tabular import FeatureEncoder
 
 from .calibration import CALIBRATIONS, Calibration
+from .counts import check_counts, check_inputs, check_units
 from .heads import Heads
 from .intervals import interval
 from .lstm import SequenceEncoder
 from .multitask import TaskNet
 from .reasons import ReasonOptions, References, reason_names
-from .weighting import WEIGHTINGS, TaskWeights
+from .weighting import WEIGHTINGS, TaskWeights, check_weights
 
 CALIBRATION_FOLDS = 5
 """Where members are not cross-fitted; else their folds."""
@@ -115,7 +118,7 @@ class PropensityNet(nn.Module):
         rank: bool = True,
         sequence: Mapping[str, Any] | None = None,
         task_weighting: str = "fixed",
-        task_weights: Mapping[str, float] | None = None,
+        task_weights: Mapping[str, Any] | None = None,
         calibration: str = "auto",
         level: float = 0.9,
         interval_scale: float = 1.0,
@@ -129,14 +132,18 @@ class PropensityNet(nn.Module):
         ):
             if value not in choices:
                 raise UserError(f"model.net.{name}={value!r}: choose from {', '.join(choices)}.")
-        for name, value in (("folds", folds), ("replicas", replicas)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"model.net.{name}={value!r}: give a whole number of at least 1.")
-        if not 0 <= dropout < 1 or not 0 < level < 1 or interval_scale <= 0:
-            raise UserError(
-                f"model.net.dropout={dropout}, level={level}, interval_scale={interval_scale}: a dropout is at least 0 "
-                "and below 1, a level between 0 and 1, a scale above 0."
-            )
+        check_counts("model.net", {"folds": (folds, 1), "replicas": (replicas, 1)})
+        check_units("model.net.hidden", hidden)
+        check_units("model.net.tower_hidden", tower_hidden)
+        check_inputs("model.net", pieces, log, embed_above, embedding)
+        check_weights(task_weights)
+        for name, value, good, words in (
+            ("dropout", dropout, 0 <= dropout < 1, "a number of at least 0 and below 1"),
+            ("level", level, 0 < level < 1, "a number between 0 and 1, such as 0.9"),
+            ("interval_scale", interval_scale, 0 < interval_scale < math.inf, "a number above 0"),
+        ):
+            if not good:
+                raise UserError(f"model.net.{name}={value}: give {words}.")
         self.folds, self.members, self.fold_seed, self.bootstrap = folds, folds * replicas, fold_seed, bootstrap
         self.task_options = {
             "structure": structure,
@@ -153,9 +160,11 @@ class PropensityNet(nn.Module):
         self.encoder_kind = RankedFeatureEncoder if rank else FeatureEncoder
         self.task_weighting, self.task_weights = task_weighting, task_weights
         self.calibration_choice, self.level, self.interval_scale = calibration, level, interval_scale
-        allowed = [field.name for field in fields(ReasonOptions)]
-        if unknown := set(reasons or {}) - set(allowed):
-            raise UserError(f"model.net.reasons has {sorted(unknown)}: choose from {', '.join(allowed)}.")
+        read = [name for name in signature(SequenceEncoder).parameters if name not in ("schema", "members")]
+        explained = [field.name for field in fields(ReasonOptions)]
+        for place, given, allowed in (("sequence", sequence, read), ("reasons", reasons, explained)):
+            if unknown := sorted(set(given or {}) - set(allowed)):
+                raise UserError(f"model.net.{place}.{unknown[0]} is no option: choose from {', '.join(allowed)}.")
         self.reasons = ReasonOptions(**(reasons or {}))
         self.schema: PropensitySchema | None = None
         with torch.random.fork_rng(devices=[]):  # the weights to come are what they would be without this
@@ -165,10 +174,7 @@ class PropensityNet(nn.Module):
             self.encoder_kind(1, **self.encoder_options)
 
     def _sequence_of(self, schema: PropensitySchema) -> SequenceEncoder:
-        try:
-            return SequenceEncoder(schema, self.members, **self.sequence_options)
-        except TypeError as error:
-            raise UserError(f"model.net.sequence: {error}.") from error
+        return SequenceEncoder(schema, self.members, **self.sequence_options)
 
     def _trunk_of(self, inputs: int, heads: Heads) -> TaskNet:
         return TaskNet(self.members, inputs, heads.raw_widths, **self.task_options)

@@ -33,6 +33,7 @@ EVENTS = ("type", "column")
 POSITIONS = ("latest", "all")
 EVENTS_AT_ONCE, POSITIONS_AT_ONCE = 1 << 15, 1 << 11
 """Of a portion that is explained together: they bound its memory, however many positions a batch has."""
+MOST = 1_000  # reasons of a score, and steps of an integral
 SINCE, SEEN, GAP = "time since the last event", "number of events", "time between events"
 
 
@@ -58,8 +59,8 @@ class ReasonOptions:
     def __post_init__(self) -> None:
         for name, least in (("top", 0), ("steps", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"model.net.reasons.{name}={value!r}: give a whole number of at least {least}.")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+                raise UserError(f"model.net.reasons.{name}={value!r}: give a whole number from {least} to {MOST:,}.")
         for name, choices in (("baseline", BASELINES), ("events", EVENTS), ("positions", POSITIONS)):
             if getattr(self, name) not in choices:
                 raise UserError(f"model.net.reasons.{name}={getattr(self, name)!r}: choose from {', '.join(choices)}.")

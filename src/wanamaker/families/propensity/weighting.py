@@ -5,7 +5,9 @@ Axis letters: M members, T tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,23 @@ from torch import Tensor, nn
 from wanamaker.errors import UserError
 
 WEIGHTINGS = ("fixed", "uncertainty")
+
+
+def check_weights(weights: Mapping[str, Any] | None, names: Sequence[str] | None = None) -> None:
+    """Make sure that weights of tasks can be such.
+
+    Args:
+        weights: by task.
+        names: of the tasks; None where they are not known yet.
+
+    Raises:
+        UserError: an unknown task, or a weight that is not above 0.
+    """
+    for name, value in (weights or {}).items():
+        if names is not None and name not in names:
+            raise UserError(f"model.net.task_weights names {name!r}: the tasks are {', '.join(names)}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise UserError(f"model.net.task_weights.{name}={value!r}: give a number above 0.")
 
 
 class TaskWeights(nn.Module):
@@ -37,11 +56,7 @@ class TaskWeights(nn.Module):
     ) -> None:
         super().__init__()
         fixed = dict(fixed or {})
-        for name, value in fixed.items():
-            if name not in names:
-                raise UserError(f"model.net.task_weights names {name!r}: the tasks are {', '.join(names)}.")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise UserError(f"model.net.task_weights.{name}={value!r}: give a number above 0.")
+        check_weights(fixed, names)
         self.weighting = weighting
         weights = torch.tensor([float(fixed.get(name, 1.0)) for name in names])
         self.register_buffer("fixed", weights)
