@@ -87,9 +87,9 @@ def test_customers_are_scored_later_also_those_without_events(desk: Desk) -> Non
 
 @pytest.fixture
 def mistake(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """Give a command that must end with one message and status 2, and leave nothing unless it is `late`."""
+    """Give a command that must end with one message and status 2, and leave nothing."""
 
-    def give(*arguments: str, words: tuple[str, ...], entry: str = "train", late: bool = False) -> None:
+    def give(*arguments: str, words: tuple[str, ...], entry: str = "train") -> None:
         capsys.readouterr()
         status = desk(entry, *arguments, "run_id=wrong")
         said = capsys.readouterr().err
@@ -98,7 +98,7 @@ def mistake(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Callable[..., Non
         assert "Traceback" not in said
         for word in words:
             assert word in said, said
-        assert late or not list(desk.logs.glob("*/*/wrong"))
+        assert not list(desk.logs.glob("*/*/wrong"))
 
     return give
 
@@ -238,4 +238,4 @@ def test_blank_cells_are_missing_values_and_unknown_columns_of_new_customers_are
     subscriptions().drop(columns=["tenure"]).to_csv(desk.folder / "new.csv", index=False)
     checkpoint = desk.logs / "propensity_table" / "runs" / "table" / "checkpoints" / "best.ckpt"
     given = (f"ckpt_path={checkpoint}", "stages=[predict]", f"data.path={desk.folder / 'new.csv'}")
-    mistake(*given, entry="evaluate", words=("'tenure'", "new.csv"), late=True)
+    mistake(*given, entry="evaluate", words=("'tenure'", "new.csv"))

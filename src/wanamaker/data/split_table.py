@@ -150,6 +150,11 @@ class SplitTable(SplitLoaders, Generic[Schema, Stats, Rows]):
         if stage is not None:
             self._require(stage)
 
+    def check_model(self, schema: Schema) -> None:
+        """As `adopt`, before anything is written; a table too large to be looked at twice is judged when it is read."""
+        if not self.streamed and self.source.size <= _FULL_PREFLIGHT:
+            self.adopt(schema)
+
     def adopt(self, schema: Schema) -> None:
         """Encode by the names of a trained model, and make sure that it can read this table.
 

@@ -198,6 +198,8 @@ def check_run(config: "DictConfig", output_dir: Path) -> int:
         build.check_decision(decision, model, str(config.experiment))
     if resume is not None:
         checkpoint.check_resume(resume, config, model)
+        if hasattr(model, "check_data"):
+            model.check_data(data)
         if config.get("decision") is not None:
             build.check_question(decision, model)
     return devices

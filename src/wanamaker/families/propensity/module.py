@@ -93,6 +93,15 @@ class PropensityModule(LightningModule):
 
     # -- what the data say -----------------------------------------------------------------------------------------
 
+    def check_data(self, data: Any) -> None:
+        """Make sure, once a checkpoint was read and before anything is written, that the model can read these data.
+
+        Raises:
+            UserError: as the data's own `adopt`.
+        """
+        if hasattr(data, "check_model") and self.net.built:
+            data.check_model(self.net.schema)
+
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
         if not self.net.built:
