@@ -112,7 +112,8 @@ def fitted_mix(
     mean0 = np.concatenate([np.full(G, y[train].mean()), np.zeros(5), np.full(C, PRIOR_MEAN)])
     sd0 = np.concatenate([np.ones(G), np.full(5, 0.3), np.full(C, prior_sd)])
     residual = target - rows @ np.linalg.lstsq(rows, target, rcond=None)[0]
-    sigma = float(np.sqrt(residual @ residual / max(len(target) - P, 1)))
+    # Fewer rows than columns leave no residual but rounding, and a precision that may not be one.
+    sigma = max(float(np.sqrt(residual @ residual / max(len(target) - P, 1))), 1e-4 * float(target.std()))
     precision = rows.T @ rows / sigma**2 + np.diag(sd0**-2)
     factor = np.linalg.cholesky(precision)
     mean = np.linalg.solve(precision, rows.T @ target / sigma**2 + mean0 / sd0**2)

@@ -249,7 +249,7 @@ def test_failing_trials_are_told_and_reported_and_the_sweep_goes_on(
     assert trials[1].user_attrs["error"] == "RuntimeError: no luck"
     assert "in task" in trials[1].user_attrs["traceback"]
     assert "nan" in trials[3].user_attrs["error"]
-    assert "None" in trials[4].user_attrs["error"]
+    assert "nothing in it measured val/score" in trials[4].user_attrs["error"]
     assert results_of(tmp_path / "sweep")["trials"] == {"complete": 7, "pruned": 0, "failed": 3}
     assert "Trial 1 failed: RuntimeError: no luck" in caplog.text
     rows = list(csv.DictReader((tmp_path / "sweep" / "leaderboard.csv").open()))
