@@ -433,13 +433,17 @@ def test_mistake_in_the_question(tiny: Path, mistake: Callable, question: list[s
     mistake("evaluate", f"ckpt_path={tiny}", "stages=[predict]", *question, words=words)
 
 
-def test_data_that_the_model_does_not_know(analyst: Analyst, own: Path, mistake: Callable) -> None:
-    ask = [f"ckpt_path={own}", "decision=mix"]
+def test_data_that_the_model_does_not_know(
+    analyst: Analyst, own: Path, tiny: Path, mistake: Callable, desk: Desk
+) -> None:
+    ask, unread = ["evaluate", f"ckpt_path={own}", "decision=mix"], {"run_id": "unread"}
     path = analyst.save("without.csv", sheet(104).drop(columns="TV-Ausgaben"))
-    mistake("evaluate", *ask, f"data.path={path}", words=("'TV-Ausgaben' (spend of tv) is not there",))
+    mistake(*ask, f"data.path={path}", words=("'TV-Ausgaben' (spend of tv) is not there",), **unread)
     path = analyst.save("elsewhere.csv", sheet(104).replace("Berlin", "Bremen"))
-    mistake("evaluate", *ask, f"data.path={path}", words=("lacks Berlin and has Bremen",))
-    mistake("evaluate", *ask, "data.path=gone.csv", words=("gone.csv",))
+    mistake(*ask, f"data.path={path}", words=("lacks Berlin and has Bremen",), **unread)
+    mistake(*ask, "data.path=gone.csv", words=("gone.csv",), **unread)
+    mistake(*ask[:1], f"ckpt_path={tiny}", "data.max_lag=4", words=("set data.max_lag=13",), **unread)
+    assert not list(desk.logs.glob("*/*/unread")), "compared with the model before a folder is made"
 
 
 @pytest.fixture(scope="module")

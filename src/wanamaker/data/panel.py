@@ -265,6 +265,29 @@ class MediaPanelDataModule(L.LightningDataModule):
         if hasattr(self, "panel"):
             self._add_calendar()
 
+    def check_model(self, schema: PanelSchema, taps: int) -> None:
+        """As `adopt` and `check_taps`, before anything is written; a panel not read yet is judged when it is.
+
+        Args:
+            schema: Of a trained model.
+            taps: Periods that its carry-over looks at, the current one among them.
+        """
+        if hasattr(self, "panel"):
+            self.adopt(schema)
+            self.check_taps(taps)
+
+    def check_taps(self, taps: int) -> None:
+        """Refuse a model that was trained with another carry-over; 0 taps are of a model that was not trained yet.
+
+        Raises:
+            UserError: naming the model's `data.max_lag`.
+        """
+        if taps not in (0, self.taps):
+            raise UserError(
+                f"The checkpoint was trained with data.max_lag={taps - 1}, this run has {self.taps - 1}: set "
+                f"data.max_lag={taps - 1}."
+            )
+
     def _read(self) -> MediaPanel:
         from wanamaker.data.panel_table import read_panel  # pyarrow, only where a file is read
 

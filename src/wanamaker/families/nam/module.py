@@ -131,22 +131,11 @@ class NamModule(LightningModule):
     def check_data(self, data: Any) -> None:
         """Make sure, once a checkpoint was read and before anything is written, that the model can read these data.
 
-        Args:
-            data: the data module, checked; a panel too large for that is judged when it is read.
-
         Raises:
             UserError: other series, media or another `data.max_lag`.
         """
-        if self.net.built and hasattr(data, "panel"):
-            data.adopt(self.net.schema)
-            self._check_taps(data)
-
-    def _check_taps(self, data: Any) -> None:
-        if self._taps not in (0, data.taps):
-            raise UserError(
-                f"The checkpoint was trained with data.max_lag={self._taps - 1}, this run has {data.taps - 1}: "
-                f"set data.max_lag={self._taps - 1}."
-            )
+        if self.net.built and hasattr(data, "check_model"):
+            data.check_model(self.net.schema, self._taps)
 
     def setup(self, stage: str) -> None:
         data = self.trainer.datamodule
@@ -158,7 +147,7 @@ class NamModule(LightningModule):
             self.net.fit_scales(data.panel, data.train_mask)
         else:
             data.adopt(self.net.schema)
-        self._check_taps(data)
+        data.check_taps(self._taps)
         self._taps = data.taps
         season = season_length(data.panel.schema.periods_per_year)
         for metric in self.metrics.values():
