@@ -65,7 +65,8 @@ def check_database_url(url: str | sa.URL) -> sa.URL:
     """Parse a database URL and load its driver, so that a mistake is found before hours of work.
 
     Raises:
-        UserError: not a URL, an unknown database, or a driver that is not installed. A password never shows.
+        UserError: not a URL, an unknown database, one that ends with the process, or a driver that is not installed. A
+            password never shows.
     """
     import sqlalchemy as sa
 
@@ -89,6 +90,11 @@ def check_database_url(url: str | sa.URL) -> sa.URL:
             f"database_url {_shown(parsed)}: the driver {package!r} is not installed. Install it "
             f"(pip install {package}), or name another one as dialect+driver://."
         ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise UserError(
+            f"database_url {_shown(parsed)} is a database in memory, which ends with the run: name a file, "
+            "sqlite:///results.db."
+        )
     return parsed
 
 
@@ -131,7 +137,7 @@ def write_database(tables: Mapping[str, pd.DataFrame], url: str | sa.URL, run_id
     parsed = check_database_url(url)
     shown = _shown(parsed)
     frames = {name: _with_run(table, run_id) for name, table in tables.items()}
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite":
         _make_folder(Path(parsed.database), shown)
     try:
         engine = sa.create_engine(parsed)

@@ -110,6 +110,8 @@ def test_missing_values_are_null(tmp_path: Path) -> None:
         ("oracel://me:secret@host/db", "knows no database 'oracel'"),
         ("mysql+cymysql://me:secret@host/db", "the driver 'cymysql' is not installed"),
         ("postgresql://me:secret@host:port/db", "is not a database URL"),
+        ("sqlite://", "is a database in memory"),
+        ("sqlite:///:memory:", "is a database in memory"),
     ],
 )
 def test_a_wrong_url_is_named_without_its_password(url: str, message: str) -> None:

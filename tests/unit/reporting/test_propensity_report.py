@@ -193,7 +193,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no customer"):
         write(example(4).select(np.zeros(4, bool)), tmp_path)
     with pytest.raises(UserError, match="needs a run_id"):
-        PropensityDecision(database="sqlite://").write(example(10), None, tmp_path, {}, {})
+        PropensityDecision(database=f"sqlite:///{tmp_path}/a.db").write(example(10), None, tmp_path, {}, {})
     with pytest.raises(UserError) as error:
         PropensityDecision(database="nosuch://user:secret@host/db")
     assert "secret" not in str(error.value)

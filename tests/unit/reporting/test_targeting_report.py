@@ -177,8 +177,9 @@ def test_mistakes(tmp_path: Path) -> None:
         TargetingDecision(**BASE, formats=[], report=False)
     with pytest.raises(UserError, match=r"decision.table='a b'"):
         TargetingDecision(table="a b")
+    written = f"sqlite:///{tmp_path}/a.db"
     with pytest.raises(UserError, match="needs a run_id"):
-        TargetingDecision(**BASE, database="sqlite://").write(example(100).predictions, None, tmp_path, {}, {})
+        TargetingDecision(**BASE, database=written).write(example(100).predictions, None, tmp_path, {}, {})
     with pytest.raises(UserError, match="there are 3 outcomes"):
         TargetingDecision().write(example(100).predictions, None, tmp_path, {}, RUN)
     assert not list(tmp_path.iterdir()), "nothing half-written"
