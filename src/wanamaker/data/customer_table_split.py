@@ -19,13 +19,13 @@ Axis letters: N rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wanamaker.data.event_tasks import MOST_DAYS, is_days
 from wanamaker.data.experiment_split import (
     NONE,
     TEST,
@@ -53,7 +53,6 @@ _DEFAULTS = {
     "repeat": 0,
 }
 _DAY = 86_400  # seconds
-_MOST_DAYS = 100_000
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,8 @@ def parse_split(split: Mapping[str, Any] | None) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"data.split.{name}={value!r} must be a whole number, {least} or more.")
     embargo = options["embargo"]
-    finite = not isinstance(embargo, bool) and isinstance(embargo, int | float) and math.isfinite(embargo)
-    if not finite or not 0 <= embargo <= _MOST_DAYS:
-        raise UserError(f"data.split.embargo={embargo!r} must be a number of days, 0 or more, at most {_MOST_DAYS:,}.")
+    if not is_days(embargo, zero=True):
+        raise UserError(f"data.split.embargo={embargo!r} must be a number of days, 0 or more, at most {MOST_DAYS:,}.")
     if not isinstance(options["stratify"], bool):
         raise UserError(f"data.split.stratify={options['stratify']!r} must be true or false.")
     if embargo and options["by"] != "time":

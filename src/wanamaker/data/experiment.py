@@ -22,7 +22,7 @@ from wanamaker.data.experiment_stream import RowReader
 from wanamaker.data.experiment_survey import Survey
 from wanamaker.data.experiment_table import ExperimentRows, cost_of, encode
 from wanamaker.data.passed_on import passed_on
-from wanamaker.data.split_table import _FULL_PREFLIGHT, SplitTable
+from wanamaker.data.split_table import SplitTable
 from wanamaker.data.uplift_batch import FeatureStats, UpliftSchema
 from wanamaker.errors import UserError
 
@@ -109,7 +109,7 @@ class ExperimentDataModule(SplitTable[UpliftSchema, FeatureStats, ExperimentRows
     def preflight(self, stages: Sequence[str] | None = None) -> None:
         """As every table's; of customers to be scored also that there are some, each with an identifier of its own."""
         super().preflight(stages)
-        if "predict" in (stages or ()) and not self.streamed and self.source.size <= _FULL_PREFLIGHT:
+        if "predict" in (stages or ()) and self.read_before_a_run:
             self.codes  # noqa: B018 - looks at every row
 
     def _learn(self) -> Survey:

@@ -60,7 +60,6 @@ class ExperimentSource:
         self, path: str | Path, encoding: str = "utf-8", delimiter: str | None = None, decimal: str = "."
     ) -> None:
         self.path, self.name = Path(path), str(path)
-        delimiter = delimiter_of(delimiter)
         self.encoding, self.delimiter, self.decimal = encoding, delimiter, decimal
         self.kinds: dict[str, str] = {}
         self.groups: list[RowGroup] = []
@@ -194,11 +193,6 @@ class ExperimentSource:
     def hint(self, column: str) -> str:
         """The nearest column."""
         return nearest(column, self.columns)
-
-
-def delimiter_of(given: str | None) -> str | None:
-    r"""The delimiter of a CSV file as it is meant: a command line can write a tab only as `\t`."""
-    return "\t" if given == "\\t" else given
 
 
 def kind_of(kind: pa.DataType) -> str:

@@ -136,7 +136,7 @@ class SplitTable(SplitLoaders, Generic[Schema, Stats, Rows]):
         self._open(labels="fit" in stages or (self.has_annotations and set(stages) != {"predict"}))
         if self.streamed and "fit" in stages:
             check_lanes(self.lanes, self.batch_size, world_size=1)
-        if self.streamed or self.source.size > _FULL_PREFLIGHT:
+        if not self.read_before_a_run:
             return
         if "fit" in stages:
             self._learn()
@@ -152,8 +152,13 @@ class SplitTable(SplitLoaders, Generic[Schema, Stats, Rows]):
 
     def check_model(self, schema: Schema) -> None:
         """As `adopt`, before anything is written; a table too large to be looked at twice is judged when it is read."""
-        if not self.streamed and self.source.size <= _FULL_PREFLIGHT:
+        if self.read_before_a_run:
             self.adopt(schema)
+
+    @property
+    def read_before_a_run(self) -> bool:
+        """Whether the table, which `preflight` has opened, is small enough to be read as a whole for mistakes."""
+        return not self.streamed and self.source.size <= _FULL_PREFLIGHT
 
     def adopt(self, schema: Schema) -> None:
         """Encode by the names of a trained model, and make sure that it can read this table.

@@ -18,7 +18,6 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from wanamaker.data.experiment import ExperimentDataModule
-from wanamaker.data.experiment_source import delimiter_of
 from wanamaker.data.panel_source import PanelSource
 from wanamaker.data.passed_on import passed_on
 from wanamaker.data.simulate.cache_lock import made_once
@@ -88,7 +87,7 @@ class TransactionExperimentDataModule(ExperimentDataModule):
         self.transaction_roles = TransactionRoles.from_config(roles)
         self.treatment = Treatment.from_config(treatment, self.transaction_roles)
         self.windows = parse_windows(windows)
-        self.reading = {"encoding": encoding, "delimiter": delimiter_of(delimiter), "decimal": decimal}
+        self.reading = {"encoding": encoding, "delimiter": delimiter, "decimal": decimal}
         self.outcomes = outcome_roles(outcomes, self.transaction_roles.money_unit)
         self._tables = Path(cache_dir) / "transactions"
         roles = {

@@ -22,6 +22,12 @@ _UNIT_WORDS = {
 }
 
 
+def check_kpi_is(kpi_is: str | None, place: str = "decision") -> None:
+    """Raise UserError for a word that is neither None nor one of `KPI_IS`; `place` is that of the option."""
+    if kpi_is is not None and kpi_is not in KPI_IS:
+        raise UserError(f"{place}.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
+
+
 def kpi_kind(response: MixResponse, kpi_is: str | None, place: str = "decision") -> str:
     """Whether the KPI counts "units" or is "revenue": under a new price, units are worth another amount of money.
 
@@ -33,9 +39,8 @@ def kpi_kind(response: MixResponse, kpi_is: str | None, place: str = "decision")
     Raises:
         UserError: another word, or it cannot be told.
     """
+    check_kpi_is(kpi_is, place)
     if kpi_is is not None:
-        if kpi_is not in KPI_IS:
-            raise UserError(f"{place}.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
         return kpi_is
     unit = response.kpi_unit.strip().casefold()
     if set(unit.split()) & set(response.money_unit.casefold().split()):  # EUR and EUR, INR and INR crore

@@ -19,7 +19,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import nearest_index
 from wanamaker.decisions.intervals import interval_columns, probability_above, ratio
-from wanamaker.decisions.kpi_money import KPI_IS, kpi_kind, mean_own_price, unit_costs
+from wanamaker.decisions.kpi_money import check_kpi_is, kpi_kind, mean_own_price, unit_costs
 from wanamaker.decisions.media_return import by_draws
 from wanamaker.decisions.price_links import price_links
 from wanamaker.decisions.response import PlanWindow, ResponseSurface, driver_parts, plan_window
@@ -221,8 +221,7 @@ def compare_scenarios(
         UserError: a scenario that cannot be understood or done, nothing to compute, or a window the data do not have.
     """
     response = predictions.response
-    if kpi_is is not None and kpi_is not in KPI_IS:
-        raise UserError(f"decision.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
+    check_kpi_is(kpi_is)
     for name, targets in (names or {}).items():
         if not targets or not isinstance(targets, str | list | tuple):
             raise UserError(f"decision.names.{name}={targets!r}: give the panel's name for it, or a list of names.")

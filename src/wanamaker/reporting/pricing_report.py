@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix
-from wanamaker.decisions.kpi_money import KPI_IS
+from wanamaker.decisions.kpi_money import check_kpi_is
 from wanamaker.decisions.price_problem import OBJECTIVES
 from wanamaker.decisions.pricing import SIBLINGS, PricePlan, optimise_prices
 from wanamaker.errors import UserError
@@ -69,8 +69,7 @@ class PricingDecision:
         for key, value, known in (("objective", objective, OBJECTIVES), ("siblings", siblings, SIBLINGS)):
             if value not in known:
                 raise UserError(f"decision.{key}={value!r}: choose from {', '.join(known)}.")
-        if kpi_is is not None and kpi_is not in KPI_IS:
-            raise UserError(f"decision.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
+        check_kpi_is(kpi_is)
         if objective == "profit" and unit_cost is None:
             raise UserError(
                 "The most profitable price depends on what a unit costs: give decision.unit_cost, a number or a share "

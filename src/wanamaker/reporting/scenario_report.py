@@ -10,7 +10,7 @@ import numpy as np
 
 from wanamaker.decisions.decomposition import check_mix
 from wanamaker.decisions.intervals import interval_text
-from wanamaker.decisions.kpi_money import KPI_IS
+from wanamaker.decisions.kpi_money import check_kpi_is
 from wanamaker.decisions.scenario import BASELINE, ScenarioResults, compare_scenarios, said
 from wanamaker.errors import UserError
 from wanamaker.predictions import MixPredictions
@@ -69,8 +69,7 @@ class ScenarioDecision:
                 raise UserError(
                     f"decision.{key}={value!r} must map names, such as {{tv_up: {{media: {{TV: {{times: 1.2}}}}}}}}."
                 )
-        if kpi_is is not None and kpi_is not in KPI_IS:
-            raise UserError(f"decision.kpi_is={kpi_is!r}: choose from {', '.join(KPI_IS)}.")
+        check_kpi_is(kpi_is)
         if not scenarios and (use_presets == "none" or not use_presets):
             raise UserError(
                 "There is no scenario to compute: add one, such as "
