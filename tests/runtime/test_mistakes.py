@@ -78,6 +78,12 @@ def test_mistake_is_named_with_its_remedy(main_with, tmp_path: Path, option: str
     assert not (tmp_path / "logs").exists(), "nothing may be half-written"
 
 
+def test_value_that_is_missing_inside_a_mapping(main_with, tmp_path: Path) -> None:
+    status, said = main_with("train", "experiment=x_learner_table", "data.path=any.csv", "data.roles.treatment=arm")
+    assert (status, "'data.roles.control' must be given: data.roles.control=VALUE." in said) == (2, True), said
+    assert not (tmp_path / "logs").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "options", "told"),
     [

@@ -103,9 +103,8 @@ def check_targets(config: DictConfig) -> None:
                     f"'{path}.{key}' is no option: {target} has no '{key}'.{nearest(key, accepted)} "
                     f"To leave out what a recipe gives: ~{path}.{key}"
                 )
-        for key in sorted(given):
-            if OmegaConf.is_missing(node, key):
-                raise UserError(f"'{path}.{key}' must be given: {path}.{key}=VALUE.")
+        for place in sorted(OmegaConf.missing_keys(node)):  # also inside mappings, such as data.roles.control
+            raise UserError(f"'{place}' must be given: {place}=VALUE.")
         if not node.get("_partial_", False):
             required = [
                 p.name
